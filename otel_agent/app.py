@@ -1,0 +1,174 @@
+"""The composition root: settings in, a running agent out, and its end in bounded time."""
+
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from otel_agent.schedule import SourceHealth, Worker
+from otel_agent.settings import Settings
+from otel_agent.sources import SOURCES
+from otel_agent.telemetry.exporters import metric_exporter
+from otel_agent.telemetry.instruments import Latest, wanted
+from otel_agent.telemetry.providers import Telemetry, resource, starts
+
+LAST_EXPORT_S = 3.0  # of the five seconds in which a stop must be over
+LOOPBACK = "127.0.0.1"
+
+logger = logging.getLogger(__name__)
+Workers = Mapping[str, tuple[Worker, Latest]]
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a started agent listens on; `page` carries the token."""
+
+    page: str | None
+    grpc_port: int | None
+    http_port: int | None
+    otlp: str
+
+
+def build_workers(settings: Settings) -> Workers:
+    """Return one worker per source that is switched on, not yet started."""
+    workers = {}
+    for source in SOURCES:
+        if source.name not in settings.sources:
+            continue
+        latest = Latest()
+        worker = Worker(
+            source.name,
+            partial(source.open, settings),
+            wanted(source.metrics, settings.metrics_off),
+            interval_s=settings.interval_s,
+            deadline_s=settings.deadline_s,
+            start_of=source.start,
+            on_publish=latest.publish,
+        )
+        workers[source.name] = (worker, latest)
+    return workers
+
+
+def health(workers: Workers) -> list[SourceHealth]:
+    """Return how every source fares."""
+    return [worker.health() for worker, _ in workers.values()]
+
+
+def access_token(settings: Settings) -> str:
+    """Return the token of the page: the one that was set, or one made once and kept in the data folder, readable by its owner alone."""
+    if given := settings.token or settings.token_from_file:
+        return given
+    file = settings.data_dir / "token"
+    try:
+        kept = file.read_text().strip()
+        if kept:
+            return kept
+        file.unlink()
+    except OSError:
+        pass  # none yet, or a folder that cannot be read: then it lives as long as this process
+    made = secrets.token_urlsafe(24)
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+            new.write(made + "\n")
+    except OSError as error:
+        logger.warning(
+            "the token of the page cannot be kept in %s (%s): it changes at the next start",
+            settings.data_dir,
+            error.strerror,
+        )
+    return made
+
+
+def run(
+    settings: Settings, stop: threading.Event, *, local: bool, started: Callable[[Running], None] = lambda _: None
+) -> None:
+    """Run the agent until `stop` is set; with `local`, receiver, store and console too. Raises Unavailable where it cannot start.
+
+    Without `local` the API and the page stand as well, but nothing is stored here, and what needs a store says so.
+    """
+    with ExitStack() as ending:
+        workers = build_workers(settings)
+        store = history = news = None
+        grpc_port = http_port = None
+        if local:
+            store, history, news = _open_store(settings, ending)
+            grpc_port, http_port = _receive(settings, store, ending)
+        page = _serve_api(settings, workers, history, news, ending)
+        own_port = grpc_port if settings.protocol == "grpc" else http_port
+        endpoint = settings.endpoint or (f"http://{_reachable(settings.listen)}:{own_port}" if local else None)
+        exporter = metric_exporter(settings.protocol, endpoint, lambda: starts(workers))
+        interval_ms = settings.export_interval_ms or (5_000 if local else 10_000)
+        for worker, _ in workers.values():
+            worker.start()
+            ending.callback(worker.stop)
+        telemetry = Telemetry(workers, lambda: health(workers), exporter, interval_ms, resource(settings.host_root))
+        ending.callback(_last_export, telemetry)
+        started(Running(page, grpc_port, http_port, str(getattr(exporter, "_endpoint", endpoint))))
+        stop.wait()
+
+
+def _last_export(telemetry: Telemetry) -> None:
+    if not telemetry.shutdown(LAST_EXPORT_S):
+        logger.warning("the last export was not taken within %g s and is lost", LAST_EXPORT_S)
+
+
+def _open_store(settings: Settings, ending: ExitStack) -> tuple[Any, Any, Any]:
+    from otel_agent.history.sql import SqlHistory
+    from otel_agent.store import open_store
+
+    store = open_store(
+        settings.data_dir,
+        retention_days=settings.retention_days,
+        request_days=settings.request_days,
+        max_bytes=settings.store_max_bytes,
+    )
+    ending.callback(store.close)
+    history = SqlHistory(store)
+    return store, history, store.subscribe
+
+
+def _receive(settings: Settings, store: Any, ending: ExitStack) -> tuple[int, int]:
+    from otel_agent.receiver.grpc import start_grpc
+    from otel_agent.receiver.http import http_app
+    from otel_agent.serve import Listener
+
+    grpc = start_grpc(settings.listen, settings.grpc_port, store)
+    ending.callback(grpc.stop, 0.5)
+    http = Listener(http_app(store), settings.listen, settings.http_port, "OTEL_LLM_OTLP_HTTP_PORT")
+    http.start()
+    ending.callback(http.stop)
+    return grpc.port, http.port
+
+
+def _serve_api(settings: Settings, workers: Workers, history: Any, news: Any, ending: ExitStack) -> str | None:
+    try:
+        from otel_agent.api import create_app
+        from otel_agent.serve import Listener
+    except ModuleNotFoundError as error:
+        logger.warning("no API and no page: %s is not installed (pip install 'otel-llm[local]')", error.name)
+        return None
+    token = access_token(settings)
+    app = create_app(
+        settings=settings,
+        token=token,
+        workers={name: worker for name, (worker, _) in workers.items()},
+        history=history,
+        news=news,
+    )
+    api = Listener(app, settings.listen, settings.port, "OTEL_LLM_PORT")
+    api.start()
+    ending.callback(api.stop)
+    return f"http://{_reachable(settings.listen)}:{api.port}/?token={token}"
+
+
+def _reachable(listen: str) -> str:
+    """Return the address under which this machine reaches itself."""
+    if listen in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return LOOPBACK
+    return f"[{listen}]" if ":" in listen else listen

@@ -1,0 +1,1 @@
+"""Providers, exporters and instruments: how points become OTLP and leave this process."""

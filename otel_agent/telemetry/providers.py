@@ -1,0 +1,104 @@
+"""The meter provider of the agent: resource, reader, exporter and one meter per source, and their end in bounded time."""
+
+import os
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from opentelemetry.metrics import Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+
+from otel_agent import __version__
+from otel_agent.schedule import SourceHealth, Worker
+from otel_agent.telemetry import own
+from otel_agent.telemetry.instruments import Latest, bind
+
+SCOPE = "otel_agent.sources."
+OWN_SCOPE = "otel_agent"
+
+
+def resource(host_root: Path) -> Resource:
+    """Return who speaks: service, host and operating system; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win.
+
+    `host.id` is the machine-id file's, as the conventions ask for on Linux, absent where it cannot be read.
+    """
+    found = {
+        "service.name": "otel-agent",
+        "service.version": __version__,
+        "service.instance.id": str(uuid.uuid5(uuid.NAMESPACE_DNS, socket.gethostname())),
+        "host.name": host_name(host_root),
+        "host.arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
+        "os.type": sys.platform,
+    }
+    if machine_id := _machine_id(host_root):
+        found["host.id"] = machine_id
+        found["service.instance.id"] = str(uuid.uuid5(uuid.UUID(machine_id), "otel-agent"))
+    return Resource.create().merge(Resource(found)).merge(OTELResourceDetector().detect())
+
+
+def host_name(host_root: Path) -> str:
+    """Return the host's own name, also from inside a container that has the host's root mounted."""
+    if host_root != Path("/"):
+        try:
+            return (host_root / "etc" / "hostname").read_text().strip() or socket.gethostname()
+        except OSError:
+            return socket.gethostname()
+    return socket.gethostname()
+
+
+def _machine_id(host_root: Path) -> str | None:
+    for name in ("etc/machine-id", "var/lib/dbus/machine-id"):
+        try:
+            text = (host_root / name).read_text().strip()
+            return uuid.UUID(text).hex
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+class Telemetry:
+    """The running export of metrics: made with everything bound, ended by `shutdown`."""
+
+    def __init__(
+        self,
+        workers: Mapping[str, tuple[Worker, Latest]],
+        health: Callable[[], list[SourceHealth]],
+        exporter: MetricExporter,
+        interval_ms: float,
+        about: Resource,
+    ) -> None:
+        reader = PeriodicExportingMetricReader(exporter, export_interval_millis=interval_ms)
+        self._provider = MeterProvider(metric_readers=[reader], resource=about, shutdown_on_exit=False)
+        for name, (worker, latest) in workers.items():
+            meter = self._provider.get_meter(SCOPE + name, __version__)
+            bind(meter, worker.metrics, lambda worker=worker, latest=latest: latest.read(worker))  # type: ignore[misc]
+        bind(self._provider.get_meter(OWN_SCOPE, __version__), own.METRICS, lambda: _own_points(health()))
+
+    def shutdown(self, timeout_s: float) -> bool:
+        """Export once more, close every series and end; returns False where that took longer than `timeout_s` and was left behind."""
+        ending = threading.Thread(
+            target=self._provider.shutdown, args=(timeout_s * 1e3,), name="telemetry-shutdown", daemon=True
+        )
+        ending.start()
+        ending.join(timeout_s)
+        return not ending.is_alive()
+
+
+def _own_points(health: list[SourceHealth]) -> dict[str, list[Observation]]:
+    return {
+        row.name: [
+            Observation(value, dict(attributes)) for value, attributes in row.points(health) if value is not None
+        ]
+        for row in own.METRICS
+    }
+
+
+def starts(workers: Mapping[str, tuple[Worker, Latest]]) -> dict[str, int]:
+    """Return when the counters of each scope began, in nanoseconds since the epoch, for the sources that know."""
+    known = ((SCOPE + name, latest.start_s()) for name, (_, latest) in workers.items())
+    return {scope: int(start * 1e9) for scope, start in known if start is not None}
