@@ -7,11 +7,11 @@ from typing import Any
 from otel_agent.catalogue import Metric
 from otel_agent.settings import Settings
 from otel_agent.sources.containers import metrics as containers_metrics
-from otel_agent.sources.containers import read as containers
+from otel_agent.sources.containers import read as containers_read
 from otel_agent.sources.gpu import metrics as gpu_metrics
-from otel_agent.sources.gpu import read as gpu
+from otel_agent.sources.gpu import read as gpu_read
 from otel_agent.sources.host import metrics as host_metrics
-from otel_agent.sources.host import read as host
+from otel_agent.sources.host import read as host_read
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Source:
 SOURCES: tuple[Source, ...] = (
     Source(
         "host",
-        lambda settings: host.open_host(settings.host_root),
+        lambda settings: host_read.open_host(settings.host_root),
         host_metrics.METRICS,
         start=lambda snapshot: snapshot.boot_time_s,
     ),
-    Source("gpu", lambda _: gpu.open_gpus(), gpu_metrics.METRICS),
-    Source("containers", lambda settings: containers.open_containers(settings.host_root), containers_metrics.METRICS),
+    Source("gpu", lambda _: gpu_read.open_gpus(), gpu_metrics.METRICS),
+    Source("containers", lambda settings: containers_read.open_containers(settings.host_root), containers_metrics.METRICS),
 )

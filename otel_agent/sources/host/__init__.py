@@ -1,0 +1,1 @@
+"""The machine itself: processors, memory, disks, filesystems, network, processes, pressure and temperatures."""

@@ -1,0 +1,196 @@
+"""What containers use, from trees of every cgroup layout, whole and damaged; identities come from one recorded engine."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from agent.sources.scripted_engine import FIXTURES, HYBRID, RECORDING, Clock, ScriptedEngine, scripted_engine
+
+from otel_agent.catalogue import values
+from otel_agent.sources.containers.metrics import METRICS
+from otel_agent.sources.containers.read import ContainerReader, open_containers
+from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Traffic, Usage
+
+ETH0 = {"eth0": Traffic(11600, 21050)}
+TICKS = Usage(2.135617989, 2.09, 0.03, 8708096, 5316608, 67108864, ETH0, {})  # v1 tells modes in hundredths of a second
+MICROSECONDS = Usage(
+    2.135617,
+    2.09817,
+    0.037447,
+    8708096,
+    5316608,
+    67108864,
+    ETH0,
+    {"nvme0n1": Traffic(90430464, 299008000), "253:7": Traffic(0, 8192)},
+)
+IDLE = Usage(0.027828, 0.020956, 0.006872, 233472, 233472, None, ETH0, {})
+TREES = {
+    "hybrid-cgroupfs-debian-12-kernel-6.18": (
+        TICKS,
+        Usage(0.029987908, 0.01, 0.01, 311296, 311296, None, {"eth0": Traffic(11394, 0)}, {}),
+    ),
+    "v1-systemd-handmade": (
+        replace(TICKS, disk={"sda": Traffic(90430464, 299008000)}),
+        Usage(0.027828895, 0.02, 0.0, 221184, 221184, None, ETH0, {}),
+    ),
+    "v2-systemd-handmade": (replace(MICROSECONDS), IDLE),
+    "v2-cgroupfs-handmade": (replace(MICROSECONDS), IDLE),
+}
+
+
+@pytest.fixture
+def engine() -> Iterator[ScriptedEngine]:
+    with scripted_engine() as running:
+        yield running
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A copy of the recorded tree, to be damaged."""
+    shutil.copytree(HYBRID, tmp_path / "root", symlinks=True)
+    return tmp_path / "root"
+
+
+def opened(engine: ScriptedEngine, root: Path, clock: Clock | None = None) -> ContainerReader:
+    return open_containers(root, environ=engine.host, clock=clock or Clock(), wall=lambda: 1795259576.0)
+
+
+def by_name(snapshot: ContainersSnapshot) -> dict[str, Container]:
+    return {container.identity.name: container for container in snapshot.containers}
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_every_layout_tells_the_same_facts(engine: ScriptedEngine, tree: str) -> None:
+    containers = by_name(opened(engine, FIXTURES / "cgroup" / tree)())
+
+    assert (containers["busy"].usage, containers["paused"].usage) == TREES[tree]
+    assert containers["neighbour"].usage is not None
+    assert containers["neighbour"].usage.network is None, "the host's traffic is not the container's"
+
+
+def test_the_recorded_numbers_are_those_of_the_engine_at_the_same_moment(engine: ScriptedEngine) -> None:
+    stats = json.loads((RECORDING / "stats-busy.json").read_text())
+    busy = by_name(opened(engine, HYBRID)())["busy"]
+    usage = busy.usage
+    assert usage is not None
+    assert usage.cpu_s == pytest.approx(stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9, abs=0.1)
+    assert usage.memory_usage_bytes == stats["memory_stats"]["usage"]
+    assert (
+        usage.memory_working_set_bytes
+        == stats["memory_stats"]["usage"] - stats["memory_stats"]["stats"]["total_inactive_file"]
+    )
+    assert usage.memory_limit_bytes == stats["memory_stats"]["limit"]
+    assert busy.network_rx_bytes == stats["networks"]["eth0"]["rx_bytes"]
+    assert busy.network_tx_bytes == stats["networks"]["eth0"]["tx_bytes"]
+
+
+def test_cpu_in_use_is_told_from_the_second_reading_on(engine: ScriptedEngine, root: Path) -> None:
+    clock, file = Clock(), root / f"sys/fs/cgroup/cpuacct/docker/{engine.ids['busy']}/cpuacct.usage"
+    reader = opened(engine, root, clock)
+    told = []
+    for used_ns in (2_000_000_000, 4_500_000_000, 4_500_000_000, 1_000_000_000, 1_500_000_000):
+        file.write_text(f"{used_ns}\n")
+        busy = by_name(reader())["busy"]
+        told.append((busy.cpu_usage_cpus, busy.cpu_usage_percent))
+        clock.now += 5
+    assert told == [(None, None), (0.5, 50), (0, 0), (None, None), (0.1, 10)], "a counter that fell tells nothing"
+
+
+DAMAGES = {
+    "cpuacct/cpuacct.usage": {"cpu_s": None},
+    "cpuacct/cpuacct.stat": {"cpu_user_s": None, "cpu_system_s": None},
+    "memory/memory.usage_in_bytes": {"memory_usage_bytes": None, "memory_working_set_bytes": None},
+    "memory/memory.stat": {"memory_working_set_bytes": None, "memory_limit_bytes": None},
+    "blkio/blkio.throttle.io_service_bytes_recursive": {"disk": None},
+}
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "garbage", "pipe"])
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_file_takes_its_own_facts_and_no_others(
+    engine: ScriptedEngine, root: Path, name: str, damage: str
+) -> None:
+    """A pipe in place of a file would hold up an ordinary read for ever."""
+    controller, _, last = name.partition("/")
+    file = root / f"sys/fs/cgroup/{controller}/docker/{engine.ids['busy']}/{last}"
+    file.unlink()
+    if damage == "empty":
+        file.touch()
+    elif damage == "garbage":
+        file.write_bytes(b"\xff\x00 -7 x\nuser\n\n9 9 9 9\n")
+    elif damage == "pipe":
+        os.mkfifo(file)
+    usage = by_name(opened(engine, root)())["busy"].usage
+
+    lost = DAMAGES[name]
+    if "disk" in lost and damage != "gone":
+        lost = {"disk": {}}  # no row of any device
+    assert usage == replace(TICKS, **lost)
+
+
+@pytest.mark.parametrize("text", ["", "Inter-|\n face |\n", "\n\n  eth0: 1 2\n", "\n\n  eth0: x 0 0 0 0 0 0 0 y 0\n"])
+def test_network_rows_that_make_no_sense_give_no_interface(engine: ScriptedEngine, root: Path, text: str) -> None:
+    (root / "proc/7685/net/dev").write_text(text)
+    busy = by_name(opened(engine, root)())["busy"]
+
+    assert busy.usage == replace(TICKS, network={})
+    assert (busy.network_rx_bytes, busy.network_tx_bytes) == (None, None)
+
+
+SHAPES = [
+    ("/docker/{id}", "docker/{id}"),
+    ("/docker/{id}/init.scope", "docker/{id}"),
+    ("/system.slice/docker-{id}.scope", "system.slice/docker-{id}.scope"),
+    ("/custom.slice/nested/docker-{id}.scope/a/b", "custom.slice/nested/docker-{id}.scope"),
+    (
+        "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{id}.scope",
+        "user.slice/user-1000.slice/user@1000.service/user.slice/docker-{id}.scope",
+    ),
+    ("/machine.slice/libpod-{id}.scope/container", "machine.slice/libpod-{id}.scope"),
+    ("/../{id}", None),
+    ("/../docker-{id}.scope", None),
+    ("/../../docker/{id}", None),
+    ("/system.slice/ssh.service", None),
+    ("/", None),
+]
+
+
+@pytest.mark.parametrize(("path", "folder"), SHAPES)
+def test_the_way_to_a_cgroup_is_the_kernels_and_carries_the_id(
+    engine: ScriptedEngine, tmp_path: Path, path: str, folder: str | None
+) -> None:
+    """A path outside the reader's cgroup namespace, or without the id, gives no numbers: a wrong number is worse than none."""
+    for other in set(engine.entries) - {engine.ids["busy"]}:
+        del engine.entries[other]
+    found = engine.ids["busy"]
+    (tmp_path / "proc/7685").mkdir(parents=True)
+    (tmp_path / "proc/7685/cgroup").write_text(f"0::{path.format(id=found)}\n")
+    fs = tmp_path / "sys/fs/cgroup"
+    fs.mkdir(parents=True)
+    (fs / "cgroup.controllers").write_text("cpu memory\n")
+    own = fs / (folder or "docker/{id}").format(id=found)
+    for decoy in {fs, own, own / "init.scope", fs / "system.slice/ssh.service", tmp_path / "sys/fs" / found}:
+        decoy.mkdir(parents=True, exist_ok=True)
+        (decoy / "memory.current").write_text("1\n")
+    (own / "memory.current").write_text("4096\n")
+    snapshot = opened(engine, tmp_path)()
+
+    usage = snapshot.containers[0].usage
+    assert (usage.memory_usage_bytes if usage else None, snapshot.unseen) == ((4096, 0) if folder else (None, 1))
+
+
+def test_disk_series_carry_the_device(engine: ScriptedEngine) -> None:
+    snapshot = opened(engine, FIXTURES / "cgroup" / "v2-systemd-handmade")()
+    busy = {"container.id": engine.ids["busy"], "container.name": "busy"}
+
+    row = next(row for row in METRICS if row.name == "container.disk.io")
+    assert values(row, snapshot) == [
+        (90430464, {**busy, "system.device": "nvme0n1", "disk.io.direction": "read"}),
+        (299008000, {**busy, "system.device": "nvme0n1", "disk.io.direction": "write"}),
+        (0, {**busy, "system.device": "253:7", "disk.io.direction": "read"}),
+        (8192, {**busy, "system.device": "253:7", "disk.io.direction": "write"}),
+    ]
