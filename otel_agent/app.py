@@ -120,7 +120,7 @@ def _last_export(telemetry: Telemetry) -> None:
 
 def _open_store(settings: Settings, ending: ExitStack) -> tuple[Any, Any, Any]:
     from otel_agent.history.sql import SqlHistory
-    from otel_agent.store import open_store
+    from otel_agent.store.store import open_store
 
     store = open_store(
         settings.data_dir,
@@ -134,8 +134,8 @@ def _open_store(settings: Settings, ending: ExitStack) -> tuple[Any, Any, Any]:
 
 
 def _receive(settings: Settings, store: Any, ending: ExitStack) -> tuple[int, int]:
-    from otel_agent.receiver.grpc import start_grpc
-    from otel_agent.receiver.http import http_app
+    from otel_agent.receiver.grpc_server import start_grpc
+    from otel_agent.receiver.http_app import http_app
     from otel_agent.serve import Listener
 
     grpc = start_grpc(settings.listen, settings.grpc_port, store)

@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 
-PACKAGES = {"chromium": "chromium", "dockerd": "docker.io", "busybox": "busybox-static", "iptables": "iptables"}
+PACKAGES = {"chromium": "chromium", "dockerd": "docker.io", "busybox": "busybox-static", "ip": "iproute2"}
+PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/bin"
 
 
 def main() -> None:
     """Install what is missing; never fails, since each test says itself what it left out."""
-    missing = sorted({package for command, package in PACKAGES.items() if not shutil.which(command)})
+    missing = sorted({package for command, package in PACKAGES.items() if not shutil.which(command, path=PATH)})
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):

@@ -6,6 +6,7 @@ those of https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel
 proc_pid_net(5).
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from otel_agent.sources.containers.snapshot import Traffic, Usage
 
 FILE_CAP = 2**18  # bytes; the longest, io.stat on a host with hundreds of disks, stays far below
+SHORT = 2048  # bytes
 UNLIMITED = 2**60  # cgroup v1 writes "no limit" as the largest number of whole pages, near 2**63
 _TICKS = os.sysconf("SC_CLK_TCK")
 # Every network namespace is born with these where their modules are loaded; no container is addressed through them.
@@ -50,7 +52,7 @@ class CgroupFiles:
         told = _read(f"{self._proc}/{pid}/cgroup")
         if not told:
             raise GoneError
-        paths = _paths(told.decode("utf-8", "replace"), container_id)
+        paths = _paths(told, container_id)
         if paths is None:
             raise GoneError
         network = _network(_read(f"{self._proc}/{pid}/net/dev")) if own_network else None
@@ -139,7 +141,10 @@ class CgroupFiles:
         return self._names[number]
 
 
-def _paths(text: str, container_id: str) -> dict[str, str] | None:
+@functools.lru_cache(
+    maxsize=1024
+)  # the answer hardly ever changes, and taking it apart costs as much as three readings
+def _paths(told: bytes, container_id: str) -> Mapping[str, str] | None:
     """Return the container's cgroup by controller ("" is v2); None where no path carries its id.
 
     Paths are cut after the folder named by the id, since a process manager inside may have moved itself below. Those that
@@ -147,7 +152,7 @@ def _paths(text: str, container_id: str) -> dict[str, str] | None:
     """
     found: dict[str, str] = {}
     proven = False
-    for line in text.splitlines():
+    for line in told.decode("utf-8", "replace").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         before, own, after = path.partition(container_id)
@@ -183,8 +188,8 @@ def _read(path: str) -> bytes | None:
         return None
     try:
         text = os.read(file, FILE_CAP)
-        # The kernel may hand out a page at a time; the end of a file is an empty read.
-        while text and len(text) < FILE_CAP and (more := os.read(file, FILE_CAP)):
+        # The kernel ends a read early only where the next line does not fit into its page: what is shorter is whole.
+        while SHORT <= len(text) < FILE_CAP and (more := os.read(file, FILE_CAP)):
             text += more
     except OSError:
         return None

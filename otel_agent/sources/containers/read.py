@@ -28,13 +28,12 @@ class ContainerReader:
     ) -> None:
         self._engine, self._files, self._watch, self._clock, self._wall = engine, files, watch, clock, wall
         self._known: dict[str, Identity] = {}
-        self._due: dict[
-            str, None
-        ] = {}  # ids to inspect, in order; what failed goes to the end and cannot starve the rest
-        self._unseen: dict[
-            str, int
-        ] = {}  # id and the pid whose files cannot be seen from here: not asked about each time
-        self._cpu: dict[str, tuple[int | None, float, float]] = {}  # id; pid, clock and CPU seconds of the last reading
+        # Ids to inspect, in order: what failed goes to the end and cannot starve the rest.
+        self._due: dict[str, None] = {}
+        # By id, the pid whose files cannot be seen from here: not asked about each time.
+        self._unseen: dict[str, int] = {}
+        # By id, the pid, clock and CPU seconds of the last reading.
+        self._cpu: dict[str, tuple[int | None, float, float]] = {}
         self._relist = True
         self.close = weakref.finalize(self, watch.stop)
         watch.start()
@@ -63,7 +62,7 @@ class ContainerReader:
             self._compare(self._list())
             if changes.connected:  # once a stream: what cannot be seen may have been restarted unheard
                 self._due.update(dict.fromkeys(self._unseen))
-            self._relist = False
+        self._relist = False
         for found in list(self._due):
             if self._clock() >= until:
                 break
@@ -93,8 +92,9 @@ class ContainerReader:
         except MissingError:
             del self._known[found]
         except ReadError:
-            # One container can hang or fail in the engine while all others are well; the list still tells who it is.
+            # One container can hang or fail in the engine while all others are well; the list still tells its state.
             self._due[found] = None
+            self._relist = True
 
     def _container(self, found: str, until: float) -> Container | None:
         usage = self._usage(found)

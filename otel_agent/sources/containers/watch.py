@@ -15,7 +15,7 @@ from otel_agent.sources.containers.engine import Engine
 
 LIFETIME_S = 60.0  # a stream is renewed this often, and a renewed stream makes the reader compare the whole list
 PAUSE_S = (1.0, 30.0)  # first and longest pause after a stream that broke
-MOST_IDS = 4096  # changed containers kept between two readings; beyond that, all count as changed
+MOST_IDS = 4096  # changed containers kept between two readings; beyond that the list is compared
 # The engine filters: health checks and shells announce every exec, several times a minute in each container.
 ACTIONS = ("create", "start", "restart", "die", "stop", "pause", "unpause", "rename", "update", "oom", "destroy")
 _PATH = "/events?filters=" + quote(json.dumps({"type": ["container"], "event": list(ACTIONS)}, separators=(",", ":")))

@@ -170,6 +170,18 @@ def test_one_container_that_cannot_be_inspected_hides_no_other(engine: ScriptedE
     assert (snapshot.uninspected, snapshot.containers[0].identity.restart_count) == (0, 0)
 
 
+def test_a_change_that_cannot_be_inspected_is_told_by_the_list(engine: ScriptedEngine) -> None:
+    """The stream says that something happened, the inspection fails: the state must not stay what it was."""
+    reader, busy = opened(engine), engine.ids["busy"]
+    wait_until(lambda: reader().events and not engine.taken(), "the reader keeps asking")
+    engine.faults[f"/containers/{busy}/json"] = "500"
+    engine.entries[busy]["State"] = "exited"
+    engine.emit("die", busy)
+
+    wait_until(lambda: reader().containers[0].identity.state == "exited", "the state stayed what it was")
+    assert reader().uninspected == 1
+
+
 def test_a_daemon_that_goes_away_and_comes_back(engine: ScriptedEngine) -> None:
     reader = opened(engine)
     wait_until(lambda: reader().events, "no stream")
