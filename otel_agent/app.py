@@ -130,14 +130,18 @@ def _open_store(settings: Settings, ending: ExitStack) -> tuple[Any, Any, Any]:
     )
     ending.callback(store.close)
     history = SqlHistory(store)
+    ending.callback(history.close)
     return store, history, store.subscribe
 
 
 def _receive(settings: Settings, store: Any, ending: ExitStack) -> tuple[int, int]:
     from otel_agent.receiver.grpc_server import start_grpc
     from otel_agent.receiver.http_app import http_app
-    from otel_agent.serve import Listener
+    from otel_agent.serve import Listener, bind
 
+    bind(
+        settings.listen, settings.grpc_port, "OTEL_LLM_OTLP_GRPC_PORT"
+    ).close()  # gRPC would write its own words to stderr
     grpc = start_grpc(settings.listen, settings.grpc_port, store)
     ending.callback(grpc.stop, 0.5)
     http = Listener(http_app(store), settings.listen, settings.http_port, "OTEL_LLM_OTLP_HTTP_PORT")

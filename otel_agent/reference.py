@@ -87,6 +87,40 @@ def settings_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def api_page() -> str:
+    """Return the reference of the HTTP API."""
+    from otel_agent.api.routes import index
+
+    lines = [
+        HEAD + "# HTTP API\n",
+        "`otel-agent run` and `up` answer on port 23080. Open routes answer from the last reading; everything under `/api/` needs the token of the",
+        "printed link (`Authorization: Bearer ...`, or the cookie that the link sets), and answers from the store. Values that are not known are `null`.",
+        "`/api/v1/` lists these routes as JSON.\n",
+    ]
+    for route in index():
+        lines.append(f"\n## `GET {route['path']}`\n")
+        lines.append(route["help"] + ("" if route["token"] else " Open, no token needed.") + "\n")
+        rows = [
+            (
+                f"`{one['name']}`",
+                "required" if one["required"] else f"`{one['default']}`" if one["default"] else "",
+                one["help"],
+            )
+            for one in route["parameters"]
+        ]
+        if route["attribute_filters"]:
+            rows.append(
+                (
+                    "`<attribute>`",
+                    "",
+                    "Only series whose attribute of that name, which has a dot in it, has this value.",
+                )
+            )
+        if rows:
+            lines.extend(_table(("parameter", "default", "meaning"), rows))
+    return "\n".join(lines) + "\n"
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield "| " + " | ".join(head) + " |"
     yield "|" + " --- |" * len(head)
@@ -94,7 +128,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
 
-PAGES: dict[str, Callable[[], str]] = {"metrics.md": metrics_page, "settings.md": settings_page}
+PAGES: dict[str, Callable[[], str]] = {"metrics.md": metrics_page, "settings.md": settings_page, "api.md": api_page}
 
 
 def main(*, write: Path | None, check: Path | None) -> int:

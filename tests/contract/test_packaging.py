@@ -11,7 +11,9 @@ import pytest
 
 UV = Path(sys.executable).with_name("uv")
 TOY = '''
-"""A toy with LiteLLM's face: the instrumentation must find its way into whatever stands under that name."""
+"""A toy with LiteLLM's face: enough of its names for the instrumentation to take hold."""
+
+import sys
 
 
 class Message:
@@ -32,6 +34,33 @@ def completion(model, messages=(), **options):
 
 async def acompletion(model, messages=(), **options):
     return Reply()
+
+
+class Completions:
+    def create(self, *args, **options):
+        return completion(*args, **options)
+
+
+class AsyncCompletions:
+    async def create(self, *args, **options):
+        return await acompletion(*args, **options)
+
+
+class CustomStreamWrapper:
+    def __next__(self):
+        raise StopIteration
+
+    async def __anext__(self):
+        raise StopAsyncIteration
+
+    def close(self):
+        pass
+
+    async def aclose(self):
+        pass
+
+
+provider_list, custom_provider_map, model_cost, main = ["openai"], [], {}, sys.modules[__name__]
 '''
 PROGRAM = "import litellm; print(litellm.completion(model='openai/toy', messages=[{'role': 'user', 'content': 'Capital?'}]).id)"
 

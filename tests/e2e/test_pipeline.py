@@ -128,10 +128,10 @@ def test_one_request_is_one_trace_with_the_http_call_below_each_llm_call(line, a
     [root] = [span for span in spans if span["name"] == "answer"]
     calls = [span for span in spans if span["name"].startswith("POST")]
     assert len(chats) == 4
-    assert {span["parent_span_id"] for span in chats} == {root["span_id"]}
+    assert {span["parent_id"] for span in chats} == {root["span_id"]}
     assert len(calls) == 4
-    assert {by_id[span["parent_span_id"]]["name"] for span in calls} == {"chat tiny"}
-    assert len({span["parent_span_id"] for span in calls}) == 4
+    assert {by_id[span["parent_id"]]["name"] for span in calls} == {"chat tiny"}
+    assert len({span["parent_id"] for span in calls}) == 4
     for chat in chats:
         assert chat["attributes"]["gen_ai.usage.input_tokens"] > 0
         assert chat["attributes"]["gen_ai.usage.output_tokens"] > 0
