@@ -65,6 +65,19 @@ def test_cpu_time_counts_as_the_kernel_does(line):
     assert busy == pytest.approx(direct.user, rel=0.05)
 
 
+def test_the_names_on_the_agents_own_page_are_those_in_prometheus(line):
+    """The translation of names and units that the reference, the boards and /metrics use is the one that Prometheus makes."""
+    stack, running = line
+    page = running.get("/metrics", {"Accept": "text/plain"})[1]
+    expected = {text.split()[2] for text in page.splitlines() if text.startswith("# TYPE")}
+
+    def missing():
+        return expected - {labels["__name__"] for labels, _ in promql(stack, '{service_name="otel-agent"}')}
+
+    assert len(expected) > 30
+    wait_for(lambda: not missing(), f"{len(expected)} metrics of the agent")
+
+
 def test_series_carry_the_host_they_come_from(line):
     stack, _ = line
     [(labels, _)] = wait_for(lambda: promql(stack, "system_cpu_logical_count"), "the count of CPUs")

@@ -1,0 +1,382 @@
+"""Every query of the boards, run against the real Prometheus and Loki that the real agent and the real instrumentation feed."""
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import pytest
+from e2e.emit import Application, application
+from e2e.stack import exemplars, logql, promql, wait_for
+from instrumentation.openai_server import serve
+from opentelemetry.metrics import Observation
+from processes import ENVIRONMENT, agent
+
+from compose.native.stack import Stack
+from dashboards.__main__ import HERE as DASHBOARDS
+from dashboards.queries import PanelQuery, choices, queries, substitute
+from otel_agent.catalogue import Metric, values
+from otel_agent.errors import Unavailable
+from otel_agent.settings import Settings
+from otel_agent.sources import SOURCES
+from otel_agent.sources.containers import metrics as container_rows
+from otel_agent.sources.containers.identity import GpuClaim, Identity
+from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Traffic, Usage
+from otel_agent.sources.gpu import metrics as gpu_rows
+from otel_agent.sources.gpu.snapshot import GpuIdentity, GpuProcess, GpuReading, GpuSnapshot
+from otel_agent.telemetry.instruments import bind
+from otel_agent.telemetry.naming import prometheus_name
+
+pytestmark = pytest.mark.e2e
+
+HERE = Path(__file__).parent
+BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(DASHBOARDS.glob("json/*.json"))}
+DEADLINE_S = 60.0
+NODE = "a-node-that-was-made-up"
+APP = "an-application-of-the-boards"
+
+
+def board_queries(board: str, kind: str = "prometheus") -> list[PanelQuery]:
+    return [query for query in queries(BOARDS[board]) if query.kind == kind]
+
+
+def ask_all(
+    stack: Stack,
+    asked: Iterable[PanelQuery],
+    board: str,
+    chosen: Mapping[str, str],
+    meanwhile: Callable[[], object] = lambda: None,
+    deadline_s: float = DEADLINE_S,
+) -> list[str]:
+    """Ask every query until it has an answer; return, after the deadline, what is wrong: no answer, or one beside the panel's axis."""
+    given = choices(BOARDS[board]) | dict(chosen)
+    left, wrong = list(asked), []
+    give_up = time.monotonic() + deadline_s
+    while left and time.monotonic() < give_up:
+        meanwhile()
+        unanswered = []
+        for query in left:
+            answer = promql(stack, substitute(query.text, given))
+            if not answer:
+                unanswered.append(query)
+            wrong += [
+                f"{query}: {value} of {labels} is off the axis" for labels, value in answer if not on_axis(query, value)
+            ]
+        left = unanswered
+        time.sleep(0.5)
+    return [f"{query}: no answer" for query in left] + wrong
+
+
+def on_axis(query: PanelQuery, value: float) -> bool:
+    """Whether a panel can show this; a share may be a little too large, as the clocks of kernel and exporter differ."""
+    return (query.low is None or not value < query.low) and (query.high is None or not value > query.high * 1.05)
+
+
+def not_here() -> dict[str, str]:
+    """The series that this machine cannot give, each with the reason: by asking the sources themselves."""
+    absent: dict[str, str] = {}
+    here: set[str] = set()
+    for source in SOURCES:
+        rows = {prometheus_name(row): row for row in source.metrics}
+        try:
+            read = source.open(Settings())
+            read()
+            time.sleep(0.5)  # what is measured between two readings needs some time between them
+            snapshot = read()
+        except Unavailable as error:
+            for name in rows:
+                absent.setdefault(name, error.reason)
+            continue
+        for name, row in rows.items():
+            if values(row, snapshot):
+                here.add(name)
+            else:
+                absent.setdefault(name, f"no {row.name} on this machine")
+    return {name: reason for name, reason in absent.items() if name not in here}
+
+
+def test_the_node_board_shows_this_machine(stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    absent = not_here()
+    asked: list[PanelQuery] = []
+    left_out: dict[str, dict[str, None]] = {}  # panels by reason, each once and in order
+    for query in board_queries("node"):
+        if reasons := [reason for name, reason in absent.items() if name in query.series]:
+            left_out.setdefault(reasons[-1], {})[query.panel] = None
+        else:
+            asked.append(query)
+
+    def work_the_disk() -> None:
+        with (tmp_path / "written").open("wb") as file:
+            file.write(b"x" * 65536)
+            os.fsync(file.fileno())
+
+    to = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": stack.ports.url("otlp_http"),
+        "OTEL_METRIC_EXPORT_INTERVAL": 1000,
+        "METRICS_INTERVAL_LIVE": 1,
+    }
+    with agent("run", **to, OTEL_LLM_DATA_DIR=tmp_path):
+        empty = ask_all(stack, asked, "node", {"host": socket.gethostname()}, work_the_disk)
+
+    with capsys.disabled():
+        print(f"\n{len(asked)} queries of the node board asked; of these panels, some or all left out:")
+        for reason, panels in left_out.items():
+            print(f"    {reason}: {', '.join(panels)}")
+    assert empty == []
+    assert len(asked) > 30
+
+
+def a_gpu(index: int) -> GpuReading:
+    return GpuReading(
+        identity=GpuIdentity(index, f"GPU-{index}", "NVIDIA H200", f"00000000:0{index}:00.0"),
+        utilization=0.9,
+        memory_controller_utilization=0.4,
+        encoder_utilization=0.0,
+        decoder_utilization=0.0,
+        memory_used_bytes=120_000_000_000,
+        memory_total_bytes=150_754_820_096,
+        temperature_celsius=61,
+        memory_temperature_celsius=70,
+        power_watts=627.0,
+        power_limit_watts=700.0,
+        energy_joules=time.time(),
+        clock_graphics_hz=1_980_000_000,
+        clock_memory_hz=3_201_000_000,
+        clock_graphics_max_hz=1_980_000_000,
+        clock_memory_max_hz=3_201_000_000,
+        ecc_corrected=1,
+        ecc_uncorrected=0,
+        pcie_replays=0,
+        row_remap_pending=False,
+        row_remap_failed=False,
+        throttle={"sw_power_cap": True, "hw_slowdown": False},
+        throttle_time_s={"sw_power_cap": time.time() / 10},
+        performance_level=0,
+        mig_enabled=False,
+        persistence_enabled=True,
+        processes=(GpuProcess(7, "vllm", 80_000_000_000), GpuProcess(8, "vllm", 30_000_000_000)),
+    )
+
+
+def a_container(name: str, index: int) -> Container:
+    """One of two containers that share GPU 0."""
+    return Container(
+        Identity(
+            str(index) * 64,
+            name,
+            "vllm/vllm-openai:v0.33.0",
+            "running",
+            1.7e9,
+            time.time() - 60,
+            1,
+            pid=index,
+            gpu=GpuClaim(True, indices=(0,)),
+        ),
+        Usage(
+            cpu_s=time.time(),
+            cpu_user_s=time.time(),
+            cpu_system_s=1.0,
+            memory_usage_bytes=2_000_000,
+            memory_working_set_bytes=1_000_000,
+            memory_limit_bytes=4_000_000,
+            network={"eth0": Traffic(1, 1)},
+            disk={"sda": Traffic(1, 1)},
+        ),
+        cpu_usage_cpus=1.0,
+        uptime_s=60.0,
+    )
+
+
+def observe(node: Application, source: str, rows: tuple[Metric[Any], ...], read: Callable[[], object]) -> None:
+    def latest() -> dict[str, list[Observation]]:
+        snapshot = read()
+        return {
+            row.name: [Observation(value, dict(attributes)) for value, attributes in values(row, snapshot)]
+            for row in rows
+        }
+
+    bind(node.meters.get_meter(source), rows, latest)
+
+
+def test_what_has_no_answer_is_told(stack: Stack) -> None:
+    """The twin that must fail: a board that finds nothing is not called complete."""
+    [uptime] = [query for query in board_queries("node") if query.panel == "Uptime"]
+
+    assert ask_all(stack, [uptime], "node", {"host": "nobody"}, deadline_s=1) == [
+        "otel-llm: node / Uptime / A: no answer"
+    ]
+    assert not on_axis(replace(uptime, high=1.0), 1.2)
+    assert not on_axis(replace(uptime, low=0.0), -0.1)
+
+
+@pytest.fixture
+def made_up_node(stack: Stack) -> Iterator[Application]:
+    """A node of two GPUs and two containers on one of them, of which only the readings are made up."""
+    with application(stack.ports.url("otlp_http"), {"service.name": "otel-agent", "host.name": NODE}) as node:
+        observe(node, "gpu", gpu_rows.METRICS, lambda: GpuSnapshot(time.time(), "590.48.01", (a_gpu(0), a_gpu(1))))
+        observe(
+            node,
+            "containers",
+            container_rows.METRICS,
+            lambda: ContainersSnapshot(time.time(), (a_container("a", 1), a_container("b", 2))),
+        )
+        yield node
+
+
+def test_the_node_board_shows_gpus_and_containers_of_a_node_that_has_them(
+    stack: Stack, made_up_node: Application
+) -> None:
+    every: tuple[Metric[Any], ...] = (*gpu_rows.METRICS, *container_rows.METRICS)
+    rows = {prometheus_name(row) for row in every}
+    asked = [query for query in board_queries("node") if query.series & rows and "hw_type!~" not in query.text]
+
+    assert ask_all(stack, asked, "node", {"host": NODE}, made_up_node.flush) == []
+    assert len(asked) > 30
+
+    chosen = choices(BOARDS["node"]) | {"host": NODE}
+    [busy] = [query for query in asked if query.panel == "GPU busy"]
+    shares = {labels["otel_llm_gpu_index"]: value for labels, value in promql(stack, substitute(busy.text, chosen))}
+    assert shares == {"0": 0.9, "1": 0.9}
+    [state] = [query for query in asked if query.panel == "Containers by state"]
+    shown = {
+        labels["otel_llm_container_state"]: value for labels, value in promql(stack, substitute(state.text, chosen))
+    }
+    assert shown == {"running": 2, "paused": 0, "restarting": 0, "stopped": 0}
+
+
+@contextlib.contextmanager
+def program(*command: str, **environment: str) -> Iterator[None]:
+    """Run a program until the block ends; it is to end when its standard input is closed."""
+    running = subprocess.Popen([sys.executable, *command], env={**ENVIRONMENT, **environment}, stdin=PIPE)
+    assert running.stdin
+    try:
+        yield
+    finally:
+        running.stdin.close()
+        try:
+            running.wait(5)
+        except subprocess.TimeoutExpired:
+            running.terminate()
+            running.wait(10)
+
+
+@pytest.fixture
+def asking(stack: Stack) -> Iterator[None]:
+    """An application under `opentelemetry-instrument` that asks an OpenAI-style server, over and over."""
+    telemetry = {
+        "OTEL_SERVICE_NAME": APP,
+        "OTEL_RESOURCE_ATTRIBUTES": f"host.name={NODE}",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": stack.ports.url("otlp_grpc"),
+        "OTEL_EXPORTER_OTLP_INSECURE": "true",
+        "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+    launcher = str(Path(sys.executable).parent / "opentelemetry-instrument")
+    with serve() as server, program(launcher, sys.executable, str(HERE / "asking_app.py"), server.url, **telemetry):
+        yield
+
+
+@pytest.mark.usefixtures("asking")
+def test_the_board_of_requests_shows_calls_tokens_failures_and_leads_to_traces(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = choices(BOARDS["llm"]) | {"service": APP}
+    asked = board_queries("llm")
+
+    assert ask_all(stack, asked, "llm", chosen) == []
+
+    def answers(panel: str) -> list[tuple[dict[str, str], float]]:
+        [query] = [query for query in asked if query.panel == panel]
+        return promql(stack, substitute(query.text, chosen))
+
+    shares = {"plain": 0.0, "error500": 1.0}
+    wait_for(
+        lambda: {labels["gen_ai_request_model"]: value for labels, value in answers("Failed share by model")} == shares,
+        f"{shares}",
+    )
+    assert {labels["error_type"] for labels, _ in answers("Failures by type")} == {"InternalServerError"}
+
+    def tokens_are_what_the_server_reports() -> bool:
+        told = {
+            (labels["gen_ai_request_model"], labels["gen_ai_token_type"]): value
+            for labels, value in answers("Tokens per request")
+        }
+        return told == pytest.approx({("plain", "input"): 11.0, ("plain", "output"): 7.0})
+
+    wait_for(tokens_are_what_the_server_reports, "11 tokens in and 7 out of each call")
+
+    [logs] = board_queries("llm", "loki")
+    lines = wait_for(lambda: logql(stack, substitute(logs.text, chosen)), "the log lines of the application")
+    assert "asking" in {line for _, line in lines}
+
+    dots = [query for query in asked if query.exemplars and query.panel == "Duration"]
+    found = [exemplar for query in dots for exemplar in exemplars(stack, substitute(query.text, chosen))]
+    assert found
+    assert all(len(exemplar["labels"]["trace_id"]) == 32 for exemplar in found)
+
+    searches = board_queries("llm", "tempo")
+    if stack.plan.tempo_bin is None:
+        with capsys.disabled():
+            print(f"\n{len(searches)} searches of traces left out: TEMPO_BIN names no binary of Tempo")
+        return
+    for search in searches:
+        url = f"{stack.ports.url('tempo')}/api/search?" + urllib.parse.urlencode(
+            {"q": substitute(search.text, chosen), "limit": 20}
+        )
+        wait_for(partial(traces_of, url), str(search), DEADLINE_S)
+
+
+def traces_of(url: str) -> Any:
+    return fetch(url)["traces"]
+
+
+def fetch(url: str, body: object = None) -> Any:
+    """GET, or POST where there is a body, with the name and password that the address holds."""
+    parts = urllib.parse.urlsplit(url)
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    request = urllib.request.Request(
+        plain, data=None if body is None else json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    if parts.username:
+        pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        request.add_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.parametrize("board", sorted(BOARDS))
+def test_grafana_takes_the_board_and_answers_each_of_its_queries(board: str) -> None:
+    """The queries go the way that Grafana's own panels go; what they answer depends on what that Grafana is fed with."""
+    grafana = os.environ.get("GRAFANA_URL", "").rstrip("/")
+    if not grafana:
+        pytest.skip("GRAFANA_URL names no Grafana (http://user:password@host:port)")
+    built = BOARDS[board]
+    stored = fetch(f"{grafana}/api/dashboards/db", {"dashboard": built | {"id": None}, "overwrite": True})
+    assert stored["status"] == "success"
+    chosen = choices(built)
+    wrong = []
+    for panel in built["panels"]:
+        for target in panel.get("targets", ()):
+            filled = json.loads(substitute(json.dumps(target), chosen)) | {"intervalMs": 10_000, "maxDataPoints": 200}
+            try:
+                answer = fetch(f"{grafana}/api/ds/query", {"queries": [filled], "from": "now-30m", "to": "now"})
+            except urllib.error.HTTPError as error:
+                wrong.append(f"{panel['title']}: {error.read().decode()[:300]}")
+                continue
+            wrong += [
+                f"{panel['title']}: {result['error']}" for result in answer["results"].values() if "error" in result
+            ]
+    assert wrong == []
