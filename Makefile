@@ -29,12 +29,12 @@ check: $(VENV)/.dev ## lint, types, generated pages and built assets
 
 e2e: $(VENV)/.dev ## the pipeline against the real servers
 	$(BIN)/python scripts/system_packages.py
-	$(BIN)/python compose/native/build.py
+	$(BIN)/python compose/native/build.py otelcol-llm prometheus alertmanager loki docker-compose
 	$(BIN)/pytest -m e2e
 
 stack: $(VENV)/.dev ## Collector, Prometheus, Loki, Alertmanager and the agent as ordinary processes
 	$(BIN)/python compose/native/build.py
-	$(BIN)/python compose/native/stack.py
+	$(BIN)/python -m compose.native.stack
 
 up: ## the same with Docker Compose
 	compose/up

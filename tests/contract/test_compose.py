@@ -127,11 +127,11 @@ def test_containers_and_native_stack_start_the_same_configuration() -> None:
     assert set(services.PROMETHEUS_FLAGS) <= set(SERVICES["prometheus"]["command"])
     assert all(flag in native["prometheus"] for flag in services.PROMETHEUS_FLAGS)
     prometheus = services.prometheus(ports.Ports(), Path("prometheus"), Path("/data"), tempo=True)
-    assert set(prometheus.links.values()) == {
-        COMPOSE / "prometheus" / "prometheus.yaml",
-        COMPOSE / "prometheus" / "rules",
-    }
-    assert "./prometheus:/etc/prometheus:ro" in SERVICES["prometheus"]["volumes"]
+    linked = {f"{link.relative_to('/data/prometheus/config')}": target for link, target in prometheus.links.items()}
+    mounts = (mount.split(":") for mount in SERVICES["prometheus"]["volumes"] if mount.endswith(":ro"))
+    mounted = {inside.removeprefix("/etc/prometheus/"): (COMPOSE / outside).resolve() for outside, inside, _ in mounts}
+    assert mounted.pop("targets") == COMPOSE / "prometheus" / "targets", "the native stack writes its own"
+    assert linked == mounted
     for name in ("loki", "tempo", "alertmanager"):
         assert str(COMPOSE / name / f"{name}.yaml") in native[name]
         assert [
@@ -239,7 +239,7 @@ def _check(*command: str | Path, **environment: str) -> None:
 def test_promtool_accepts_the_configuration_and_the_rules_fire_where_they_should() -> None:
     promtool = _promtool()
     _check(promtool, "check", "config", COMPOSE / "prometheus" / "prometheus.yaml")
-    for rules in (COMPOSE / "prometheus" / "rules").glob("*.yaml"):
+    for rules in [*(COMPOSE / "prometheus" / "rules").glob("*.yaml"), *(ROOT / "dashboards" / "rules").glob("*.yaml")]:
         _check(promtool, "check", "rules", "--lint=all", "--lint-fatal", rules)
     for tests in (COMPOSE / "prometheus" / "tests").glob("*.yaml"):
         _check(promtool, "test", "rules", tests)

@@ -16,7 +16,10 @@ logger = logging.getLogger("app")
 
 async def ask_async(target):
     answer = await litellm.acompletion(**target)
-    chunks = [chunk async for chunk in await litellm.acompletion(**target, stream=True, stream_options={"include_usage": True})]
+    chunks = [
+        chunk
+        async for chunk in await litellm.acompletion(**target, stream=True, stream_options={"include_usage": True})
+    ]
     return answer, chunks
 
 

@@ -40,7 +40,7 @@ def line(tmp_path_factory):
 
 def metric(stack, query):
     """The one series of a query: its value, once it is there."""
-    [(labels, value)] = wait_for(lambda: promql(stack, query), query)
+    [(_, value)] = wait_for(lambda: promql(stack, query), query)
     return value
 
 
@@ -124,7 +124,7 @@ def application(line):
     return done.stdout.strip().splitlines()[-1]
 
 
-def spans_of(stack, running, trace_id):
+def spans_of(running, trace_id):
     """The spans of a trace as the trace store tells them over HTTP."""
     status, answer = running.get(f"/api/v1/traces/{trace_id}")
     return answer["spans"] if status == 200 else []
@@ -132,9 +132,7 @@ def spans_of(stack, running, trace_id):
 
 def test_one_request_is_one_trace_with_the_http_call_below_each_llm_call(line, application):
     stack, running = line
-    spans = wait_for(
-        lambda: len(found := spans_of(stack, running, application)) >= 9 and found, "nine spans of the trace"
-    )
+    spans = wait_for(lambda: len(found := spans_of(running, application)) >= 9 and found, "nine spans of the trace")
 
     by_id = {span["span_id"]: span for span in spans}
     chats = [span for span in spans if span["name"] == "chat tiny"]
@@ -153,7 +151,7 @@ def test_one_request_is_one_trace_with_the_http_call_below_each_llm_call(line, a
 def test_an_exemplar_leads_from_the_latency_histogram_to_the_trace(line, application):
     stack, running = line
     found = wait_for(lambda: exemplars(stack, "gen_ai_client_operation_duration_seconds_bucket"), "an exemplar")
-    spans = wait_for(lambda: spans_of(stack, running, application), "the trace")
+    spans = wait_for(lambda: spans_of(running, application), "the trace")
 
     chats = {span["span_id"] for span in spans if span["name"] == "chat tiny"}
     assert {exemplar["labels"]["trace_id"] for exemplar in found} == {application}
@@ -162,7 +160,7 @@ def test_an_exemplar_leads_from_the_latency_histogram_to_the_trace(line, applica
 
 def test_tokens_are_counted_once(line, application):
     stack, running = line
-    spans = wait_for(lambda: len(found := spans_of(stack, running, application)) >= 9 and found, "the trace")
+    spans = wait_for(lambda: len(found := spans_of(running, application)) >= 9 and found, "the trace")
     expected = sum(
         span["attributes"].get("gen_ai.usage.input_tokens", 0) for span in spans if span["name"] == "chat tiny"
     )
@@ -175,7 +173,7 @@ def test_tokens_are_counted_once(line, application):
 
 def test_a_log_line_is_found_by_the_trace_id(line, application):
     stack, _ = line
-    [(labels, text)] = wait_for(
+    [(_, text)] = wait_for(
         lambda: logql(stack, f'{{service_name="app"}} | trace_id="{application}" |= "asking"'), "the log line"
     )
 
