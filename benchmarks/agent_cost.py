@@ -23,17 +23,20 @@ CASES = (
 
 def measure(settings, seconds):
     """Return (share of one core, largest resident memory in bytes) over `seconds`."""
-    with tempfile.TemporaryDirectory() as folder, backend() as sink:
-        with agent("run", OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint, OTEL_LLM_DATA_DIR=folder, **settings) as running:
-            running.until(lambda: running.source("host") == "ok")
-            process = psutil.Process(running.process.pid)
-            time.sleep(5)  # the start is over
-            began, before, memory = time.monotonic(), sum(process.cpu_times()[:2]), 0
-            while time.monotonic() - began < seconds:
-                memory = max(memory, process.memory_info().rss)
-                time.sleep(1)
-            used = sum(process.cpu_times()[:2]) - before
-            return used / (time.monotonic() - began), memory
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        backend() as sink,
+        agent("run", OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint, OTEL_LLM_DATA_DIR=folder, **settings) as running,
+    ):
+        running.until(lambda: running.source("host") == "ok")
+        process = psutil.Process(running.process.pid)
+        time.sleep(5)  # the start is over
+        began, before, memory = time.monotonic(), sum(process.cpu_times()[:2]), 0
+        while time.monotonic() - began < seconds:
+            memory = max(memory, process.memory_info().rss)
+            time.sleep(1)
+        used = sum(process.cpu_times()[:2]) - before
+        return used / (time.monotonic() - began), memory
 
 
 def main():

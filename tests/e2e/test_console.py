@@ -1,5 +1,6 @@
 """The console in a real browser over the real agent: what a user sees, clicks and types, and not one complaint of the browser."""
 
+import logging
 import os
 import re
 import shutil
@@ -36,6 +37,7 @@ window.violations = [];
 document.addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
 """
 UPDATED_MS = 20_000
+DASH = "\u2013"
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +114,6 @@ def call(node, model, *, began_s=None, lasted_s=2.0, failed=False, service="supp
                 attributes={"http.request.method": "POST", "server.address": "10.0.0.7"},
             )
             http.end(at(lasted_s - 0.01))
-            import logging
-
             handler.handle(
                 logging.makeLogRecord(
                     {"name": "app", "levelno": logging.WARNING, "levelname": "WARNING", "msg": f"asked {model}"}
@@ -222,7 +222,7 @@ def test_unknown_is_a_dash_that_says_so_and_a_failure_shows_its_reason(node, pag
     expect(row).to_be_visible()
 
     dashes = row.locator(".unknown")
-    assert dashes.all_inner_texts() == ["–"] * 4  # first chunk, both tokens, cost
+    assert dashes.all_inner_texts() == [DASH] * 4  # first chunk, both tokens, cost
     assert all("unknown" in (dashes.nth(place).get_attribute("title") or "") for place in range(4))
     expect(row.locator(".state.error")).to_have_text("RateLimitError")
     row.click()
@@ -230,7 +230,7 @@ def test_unknown_is_a_dash_that_says_so_and_a_failure_shows_its_reason(node, pag
 
 
 def test_the_keyboard_walks_opens_and_closes(node, page):
-    newest = [call(node, f"llama-{number}", began_s=time.time() + number) for number in range(2)][::-1]
+    newest = [call(node, f"llama-{number}", began_s=time.time() - 2 + number / 2) for number in range(2)][::-1]
     page.goto(link(node))
     expect(page.locator("tr[data-trace]").first).to_have_attribute("data-trace", newest[0])
     page.keyboard.press("j")

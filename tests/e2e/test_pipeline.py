@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from e2e.stack import exemplars, logql, promql, run_stack, wait_for
 from processes import ENVIRONMENT, agent
 
 from compose.native.ports import free
-from e2e.stack import exemplars, logql, promql, run_stack, wait_for
 
 pytestmark = pytest.mark.e2e
 HERE = Path(__file__).parent
@@ -131,7 +131,7 @@ def spans_of(running, trace_id):
 
 
 def test_one_request_is_one_trace_with_the_http_call_below_each_llm_call(line, application):
-    stack, running = line
+    _, running = line
     spans = wait_for(lambda: len(found := spans_of(running, application)) >= 9 and found, "nine spans of the trace")
 
     by_id = {span["span_id"]: span for span in spans}
