@@ -1,0 +1,279 @@
+"""What instrumenting LiteLLM costs a call, beside the least any instrumentation can cost.
+
+    python benchmarks/litellm_overhead.py [--calls 60] [--rounds 9]
+
+In one process, alternating blocks of the same calls: nothing, `floor` (a bare span made current around the call and three
+histogram points) and `ours`. LiteLLM's own times vary by more than what is measured, so it is timed once, with a custom
+provider in this process that answers at once, and then its functions are replaced by ones that hand out the replies it
+made; the instrumentation sees no difference. Spans and points go through the SDK's batch processor and periodic reader
+to exporters that only count. Times are medians over rounds of (block - empty block of the same round), per call.
+"""
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+import litellm
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanKind, set_span_in_context, use_span
+
+from otel_llm.litellm import LiteLLMInstrumentor
+from otel_llm.metrics import create_instruments
+
+CHUNKS = 32
+ARGUMENTS: dict[str, Any] = {
+    "model": "bench/model",
+    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    "api_base": "http://127.0.0.1:8000/v1",
+    "temperature": 0.2,
+    "max_tokens": 64,
+}
+POINT = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "bench",
+    "gen_ai.request.model": "model",
+    "server.address": "127.0.0.1",
+    "server.port": 8000,
+}
+
+
+class Model(litellm.CustomLLM):
+    """Answers at once, with usage."""
+
+    def _reply(self, model_response: Any) -> Any:
+        model_response.choices[0].message.content = "Paris"
+        model_response.usage = litellm.Usage(prompt_tokens=11, completion_tokens=CHUNKS, total_tokens=11 + CHUNKS)
+        return model_response
+
+    def completion(self, *args: Any, **kwargs: Any) -> Any:
+        return self._reply(kwargs["model_response"])
+
+    async def acompletion(self, *args: Any, **kwargs: Any) -> Any:
+        return self._reply(kwargs["model_response"])
+
+    async def astreaming(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        usage = {"prompt_tokens": 11, "completion_tokens": CHUNKS, "total_tokens": 11 + CHUNKS}
+        for number in range(CHUNKS):
+            last = number == CHUNKS - 1
+            yield {
+                "text": "Paris ", "is_finished": last, "finish_reason": "stop" if last else "", "index": 0,
+                "tool_use": None, "usage": usage if last else None,
+            }  # fmt: skip
+
+
+class CountSpans(SpanExporter):
+    count = 0
+
+    def export(self, spans: Any) -> SpanExportResult:
+        self.count += len(spans)
+        return SpanExportResult.SUCCESS
+
+
+class CountMetrics(MetricExporter):
+    def export(self, metrics_data: Any, timeout_millis: float = 0, **kwargs: Any) -> MetricExportResult:
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 0) -> bool:
+        return True
+
+    def shutdown(self, timeout_millis: float = 0, **kwargs: Any) -> None:
+        pass
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.exported = CountSpans()
+        self.tracers = TracerProvider()
+        self.tracers.add_span_processor(BatchSpanProcessor(self.exported, max_queue_size=100_000))
+        self.meters = MeterProvider([PeriodicExportingMetricReader(CountMetrics(), export_interval_millis=5_000)])
+        self._tracer = self.tracers.get_tracer("floor")
+        self._instruments = create_instruments(self.meters.get_meter("floor"))
+
+    def _points(self, span: Any, seconds: float) -> None:
+        context = set_span_in_context(span)
+        self._instruments.duration.record(seconds, POINT, context)
+        self._instruments.token_usage.record(11, {**POINT, "gen_ai.token.type": "input"}, context)
+        self._instruments.token_usage.record(CHUNKS, {**POINT, "gen_ai.token.type": "output"}, context)
+
+    def floor(self, call: Callable[[], Any]) -> None:
+        started = time.perf_counter()
+        span = self._tracer.start_span("chat model", kind=SpanKind.CLIENT)
+        with use_span(span):
+            call()
+        self._points(span, time.perf_counter() - started)
+        span.end()
+
+    async def floor_async(self, call: Callable[[], Any]) -> None:
+        started = time.perf_counter()
+        span = self._tracer.start_span("chat model", kind=SpanKind.CLIENT)
+        with use_span(span):
+            await call()
+        self._points(span, time.perf_counter() - started)
+        span.end()
+
+
+def sync_call() -> None:
+    litellm.completion(**ARGUMENTS)
+
+
+async def async_call() -> None:
+    await litellm.acompletion(**ARGUMENTS)
+
+
+async def async_stream() -> None:
+    async for _ in await litellm.acompletion(**ARGUMENTS, stream=True):
+        pass
+
+
+def measure(bench: Bench, loop: asyncio.AbstractEventLoop, call: Any, variant: str, calls: int) -> tuple[float, float]:
+    """Seconds per call of wall clock and of CPU, background threads included."""
+    is_async = asyncio.iscoroutinefunction(call)
+
+    async def block() -> None:
+        for _ in range(calls):
+            await (bench.floor_async(call) if variant == "floor" else call())
+
+    if variant == "ours":
+        LiteLLMInstrumentor().instrument(tracer_provider=bench.tracers, meter_provider=bench.meters)
+    gc.collect()
+    wall, cpu = time.perf_counter(), time.process_time()
+    if is_async:
+        loop.run_until_complete(block())
+    else:
+        for _ in range(calls):
+            if variant == "floor":
+                bench.floor(call)
+            else:
+                call()
+    result = (time.perf_counter() - wall) / calls, (time.process_time() - cpu) / calls
+    if variant == "ours":
+        LiteLLMInstrumentor().uninstrument()
+    return result
+
+
+def take_litellm_out(loop: asyncio.AbstractEventLoop) -> None:
+    """Put functions in LiteLLM's place that hand out replies made before, so that only instrumentation is measured."""
+
+    async def answers() -> tuple[Any, list[Any], list[Any]]:
+        stream = await litellm.acompletion(**ARGUMENTS, stream=True)
+        handed_out = [chunk async for chunk in stream]
+        return await litellm.acompletion(**ARGUMENTS), handed_out, list(stream.chunks)
+
+    reply, handed_out, chunks = loop.run_until_complete(answers())
+
+    def open_stream() -> Any:
+        stream = litellm.CustomStreamWrapper.__new__(litellm.CustomStreamWrapper)
+        stream.chunks, stream.custom_llm_provider, stream.left = chunks, "bench", iter(handed_out)
+        return stream
+
+    def completion(**_: Any) -> Any:
+        return reply
+
+    async def acompletion(stream: bool = False, **_: Any) -> Any:
+        return open_stream() if stream else reply
+
+    async def following(self: Any) -> Any:
+        for chunk in self.left:
+            return chunk
+        raise StopAsyncIteration
+
+    names = {"__name__": "litellm.stand_in"}  # what is LiteLLM's own is known by its globals
+    for function in (completion, acompletion):
+        stand_in = FunctionType(function.__code__, names, None, function.__defaults__, function.__closure__)
+        stand_in.__kwdefaults__ = function.__kwdefaults__
+        setattr(litellm, function.__name__, stand_in)
+    litellm.CustomStreamWrapper.__anext__ = following
+    litellm.CustomStreamWrapper.__del__ = lambda _: None
+
+
+def compare(
+    bench: Bench, loop: asyncio.AbstractEventLoop, call: Any, calls: int, rounds: int
+) -> dict[str, list[float]]:
+    """Run alternating blocks; return what floor and ours add to a call, in seconds of wall clock and of CPU."""
+    results: dict[str, list[tuple[float, float]]] = {"bare": [], "floor": [], "ours": []}
+    for variant in results:
+        measure(bench, loop, call, variant, max(calls // 4, 1))  # warm up
+    for number in range(rounds):
+        for variant in list(results) if number % 2 else list(reversed(results)):
+            results[variant].append(measure(bench, loop, call, variant, calls))
+    return {
+        variant: [
+            statistics.median(
+                one[kind] - bare[kind] for one, bare in zip(results[variant], results["bare"], strict=True)
+            )
+            for kind in (0, 1)
+        ]
+        for variant in ("floor", "ours")
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--calls",
+        type=int,
+        default=60,
+        help="calls in a block; streams a sixth; with LiteLLM taken out 20 times as many",
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of three blocks")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    litellm.custom_provider_map = [{"provider": "bench", "custom_handler": Model()}]
+    bench, loop = Bench(), asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+
+    with Path("/proc/cpuinfo").open() as cpuinfo:
+        processor = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "?")
+    packages = ", ".join(f"{name} {version(name)}" for name in ("litellm", "opentelemetry-sdk", "otel-llm"))
+    print(f"python {' '.join(sys.argv)}  ({options.calls} calls, {options.rounds} rounds, streams of {CHUNKS} chunks)")
+    print(f"{os.cpu_count()} x {processor}, Linux {platform.release()}, load {os.getloadavg()[0]:.1f}, ", end="")
+    print(f"Python {platform.python_version()}, {packages}")
+    whole = {
+        name: statistics.median(
+            measure(bench, loop, call, "bare", max(options.calls // divisor, 1))[0] for _ in range(3)
+        )
+        for name, call, divisor in CALLS
+    }
+    take_litellm_out(loop)
+    print(f"{'':14}{'LiteLLM':>12}{'floor':>11}{'ours':>11}{'ratio':>8}{'CPU':>7}{'of a call':>11}{'a chunk':>10}")
+    for name, call, divisor in CALLS:
+        added = compare(bench, loop, call, options.calls * 20 // divisor, options.rounds)
+        (floor, floor_cpu), (ours, ours_cpu) = added["floor"], added["ours"]
+        print(
+            f"{name:14}{whole[name] * 1e6:9.0f} us{floor * 1e6:+8.0f} us{ours * 1e6:+8.0f} us"
+            f"{ours / floor:8.2f}{ours_cpu / floor_cpu:7.2f}{ours / whole[name]:11.1%}"
+            + (f"{(ours - floor) / CHUNKS * 1e6:7.1f} us" if "stream" in name else "")
+        )
+    print(
+        "LiteLLM: a call without instrumentation; floor, ours: added per call, wall clock; ratio: ours / floor; CPU: the"
+    )
+    print(
+        "same of CPU time, all threads; a chunk: (ours - floor) over the chunks of a stream, each chunk's time recorded"
+    )
+    bench.tracers.shutdown()
+    bench.meters.shutdown()
+    print(f"{bench.exported.count} spans exported")
+    loop.close()
+
+
+CALLS = (("sync", sync_call, 1), ("async", async_call, 1), ("async stream", async_stream, 6))
+
+
+if __name__ == "__main__":
+    main()

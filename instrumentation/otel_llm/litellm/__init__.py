@@ -1,0 +1,71 @@
+"""Spans and metrics for LiteLLM's chat calls, sync and async, plain and streamed.
+
+    from otel_llm.litellm import LiteLLMInstrumentor
+    LiteLLMInstrumentor().instrument()
+
+or, with no line changed, `opentelemetry-instrument python app.py`. LiteLLM itself is imported by the application or not
+at all: the wrappers are put on when the application imports it. Each call is one span of kind client, current while
+LiteLLM sends its request, and its points of the client metrics. Prompts and replies are never recorded.
+"""
+
+import logging
+from collections.abc import Collection
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import Any
+
+import wrapt
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped
+
+from otel_llm import fault
+from otel_llm.invocation import Telemetry, open_telemetry
+from otel_llm.settings import read_settings
+
+__all__ = ["LiteLLMInstrumentor"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class LiteLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its package ships no types
+    """Puts the instrumentation on and takes it off; one per process, as the base class makes it."""
+
+    _telemetry: Telemetry | None = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return the range of LiteLLM this is for."""
+        return ("litellm >= 1.106, < 2",)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        """Take `tracer_provider` and `meter_provider`, or the process-wide ones."""
+        self._telemetry = open_telemetry(
+            "otel_llm.litellm",
+            _own_version(),
+            read_settings(),
+            tracer_provider=kwargs.get("tracer_provider"),
+            meter_provider=kwargs.get("meter_provider"),
+        )
+        wrapt.register_post_import_hook(self._imported, "litellm")
+
+    def _imported(self, litellm: ModuleType) -> None:
+        # Runs inside the application's import statement, perhaps after `uninstrument`.
+        if self._telemetry is None:
+            return
+        try:
+            from . import patch
+
+            patch.apply(litellm, self._telemetry)
+        except Exception as own:
+            fault.report("wrapping LiteLLM", own)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        from . import patch
+
+        self._telemetry = None
+        patch.remove()
+
+
+def _own_version() -> str:
+    try:
+        return version("otel-llm")
+    except PackageNotFoundError:  # run from a source tree
+        return "0"

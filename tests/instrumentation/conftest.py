@@ -1,0 +1,74 @@
+"""One LiteLLM, one OpenAI-style server, a recording SDK for each test; a fault of our own fails the test that has it."""
+
+import asyncio
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from instrumentation.openai_server import OpenAIServer, serve
+from instrumentation.recording import Recording
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from otel_llm import fault
+from otel_llm.litellm import LiteLLMInstrumentor
+
+HERE = Path(__file__).parent
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or LiteLLM asks the internet for prices when imported
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # LiteLLM does what its version of Pydantic warns about, at any time; raised inside it, a warning fails the call.
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.filterwarnings("ignore:::(pydantic|litellm)"))
+
+
+@pytest.fixture(scope="session")
+def litellm() -> Iterator[ModuleType]:
+    """The real LiteLLM, imported once: it takes seconds."""
+    import litellm
+
+    litellm.suppress_debug_info = True
+    yield litellm
+    for thing in gc.get_objects():  # LiteLLM's synchronous fallbacks leave the event loop open that they ran on
+        if isinstance(thing, asyncio.BaseEventLoop) and not thing.is_running():
+            thing.close()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[OpenAIServer]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_fault_of_ours() -> Iterator[None]:
+    faults: list[tuple[str, Exception]] = []
+    before = fault.set_on_fault(lambda place, error: faults.append((place, error)))
+    yield
+    fault.set_on_fault(before)
+    assert faults == []
+
+
+@pytest.fixture
+def recording(litellm: ModuleType) -> Iterator[Recording]:  # noqa: ARG001 - imported first, as most applications do
+    """Instrument LiteLLM with an SDK of this test's own."""
+    exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
+    tracer_provider, meter_provider = (
+        TracerProvider(shutdown_on_exit=False),
+        MeterProvider([reader], shutdown_on_exit=False),
+    )
+    tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
+    instrumentor = LiteLLMInstrumentor()
+    instrumentor.instrument(tracer_provider=tracer_provider, meter_provider=meter_provider)
+    yield Recording(exporter, reader, tracer_provider, meter_provider)
+    if instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.uninstrument()
