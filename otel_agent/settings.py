@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from otel_agent.errors import SettingsError
+from otel_llm.settings import SETTINGS as APPLICATION_SETTINGS
 
 OWN = "OTEL_LLM_"
 KNOWN_SOURCES = ("host", "gpu", "containers")
@@ -239,7 +240,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 # Read by the instrumentation inside applications; a shared environment may carry them.
-APPLICATION: frozenset[str] = frozenset()
+APPLICATION = frozenset(row.variable for row in APPLICATION_SETTINGS)
 
 
 def _together(settings: Settings) -> list[str]:
