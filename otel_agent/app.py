@@ -4,12 +4,13 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from otel_agent.catalogue import Metric
 from otel_agent.schedule import SourceHealth, Worker
 from otel_agent.settings import Settings
 from otel_agent.sources import SOURCES
@@ -94,11 +95,12 @@ def run(
     """
     with ExitStack() as ending:
         workers = build_workers(settings)
-        store = history = news = None
-        grpc_port = http_port = None
+        history = news = grpc_port = http_port = None
+        counted: list[tuple[Sequence[Metric[Any]], Callable[[], Any]]] = []
         if local:
             store, history, news = _open_store(settings, ending)
-            grpc_port, http_port = _receive(settings, store, ending)
+            grpc_port, http_port, receiver = _receive(settings, store, ending)
+            counted.append(receiver)
         page = _serve_api(settings, workers, history, news, ending)
         own_port = grpc_port if settings.protocol == "grpc" else http_port
         endpoint = settings.endpoint or (f"http://{_reachable(settings.listen)}:{own_port}" if local else None)
@@ -107,7 +109,9 @@ def run(
         for worker, _ in workers.values():
             worker.start()
             ending.callback(worker.stop)
-        telemetry = Telemetry(workers, lambda: health(workers), exporter, interval_ms, resource(settings.host_root))
+        telemetry = Telemetry(
+            workers, lambda: health(workers), exporter, interval_ms, resource(settings.host_root), counted
+        )
         ending.callback(_last_export, telemetry)
         started(Running(page, grpc_port, http_port, str(getattr(exporter, "_endpoint", endpoint))))
         stop.wait()
@@ -134,20 +138,32 @@ def _open_store(settings: Settings, ending: ExitStack) -> tuple[Any, Any, Any]:
     return store, history, store.subscribe
 
 
-def _receive(settings: Settings, store: Any, ending: ExitStack) -> tuple[int, int]:
+def _receive(
+    settings: Settings, store: Any, ending: ExitStack
+) -> tuple[int, int, tuple[Sequence[Metric[Any]], Callable[[], Any]]]:
     from otel_agent.receiver.grpc_server import start_grpc
     from otel_agent.receiver.http_app import http_app
+    from otel_agent.receiver.intake import Counts
+    from otel_agent.receiver.metrics import METRICS, ReceiverSnapshot
     from otel_agent.serve import Listener, bind
 
-    bind(
-        settings.listen, settings.grpc_port, "OTEL_LLM_OTLP_GRPC_PORT"
-    ).close()  # gRPC would write its own words to stderr
-    grpc = start_grpc(settings.listen, settings.grpc_port, store)
+    counts = Counts()
+
+    def read() -> ReceiverSnapshot:
+        state = store.state()
+        return ReceiverSnapshot(
+            counts.requests(), counts.bytes(), state.queue_bytes, state.queue_limit_bytes, state.lag_s
+        )
+
+    # gRPC would write its own words to stderr.
+    bind(settings.listen, settings.grpc_port, "OTEL_LLM_OTLP_GRPC_PORT").close()
+    grpc = start_grpc(settings.listen, settings.grpc_port, store, counts)
     ending.callback(grpc.stop, 0.5)
-    http = Listener(http_app(store), settings.listen, settings.http_port, "OTEL_LLM_OTLP_HTTP_PORT")
+    app = http_app(store, counts, allowed_hosts=settings.allowed_hosts)
+    http = Listener(app, settings.listen, settings.http_port, "OTEL_LLM_OTLP_HTTP_PORT")
     http.start()
     ending.callback(http.stop)
-    return grpc.port, http.port
+    return grpc.port, http.port, (METRICS, read)
 
 
 def _serve_api(settings: Settings, workers: Workers, history: Any, news: Any, ending: ExitStack) -> str | None:

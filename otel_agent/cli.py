@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from otel_agent.errors import SettingsError, Unavailable
 from otel_agent.settings import Settings, load
 
 EXIT_SETTINGS = 2
+AGAIN_S = 1.0
 
 logger = logging.getLogger("otel_agent")
 
@@ -89,9 +91,13 @@ def _serve(settings: Settings, *, local: bool) -> int:
 
     stop = threading.Event()
 
+    asked: list[float] = []
+
     def end(number: int, _: object) -> None:
-        if stop.is_set():  # asked twice: the reader does not want to wait
+        # A launcher may signal the process and its group at once; a person who asks again a moment later does not want to wait.
+        if asked and number == signal.SIGINT and time.monotonic() - asked[0] > AGAIN_S:
             os._exit(128 + number)
+        asked.append(time.monotonic())
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_agent.catalogue import Metric
+from otel_agent.receiver import metrics as receiver
 from otel_agent.schedule import STATES
 from otel_agent.settings import Settings
 from otel_agent.sources import SOURCES
@@ -21,6 +22,8 @@ ABOUT = {
     "host": "This machine, read from `/proc` and `/sys`.",
     "gpu": "NVIDIA GPUs, read by NVML. Every series carries the GPU's UUID as `hw.id`; name, index and driver stand on `otel_llm.gpu.info`.",
     "containers": "Containers: identity from the engine, numbers from the cgroup files.",
+    "agent": f"The health of the agent's sources. States: {', '.join(f'`{state}`' for state in STATES)}.",
+    "receiver": "The embedded receiver and store, in `otel-agent up`.",
 }
 
 
@@ -29,6 +32,7 @@ def metric_rows() -> Iterator[tuple[str, tuple[Metric[Any], ...]]]:
     for source in SOURCES:
         yield source.name, source.metrics
     yield "agent", own.METRICS
+    yield "receiver", receiver.METRICS
 
 
 def metrics_page() -> str:
@@ -41,12 +45,7 @@ def metrics_page() -> str:
     ]
     for scope, rows in metric_rows():
         lines.append(f"\n## {scope}\n")
-        lines.append(
-            ABOUT.get(
-                scope, f"The health of the agent's sources. States: {', '.join(f'`{state}`' for state in STATES)}."
-            )
-            + "\n"
-        )
+        lines.append(ABOUT[scope] + "\n")
         lines.extend(
             _table(("metric", "kind", "unit", "attributes", "meaning", "in Prometheus"), map(_metric_cells, rows))
         )

@@ -5,8 +5,10 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
@@ -14,9 +16,10 @@ from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMe
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from otel_agent import __version__
+from otel_agent.catalogue import Metric, values
 from otel_agent.schedule import SourceHealth, Worker
 from otel_agent.telemetry import own
-from otel_agent.telemetry.instruments import Latest, bind
+from otel_agent.telemetry.instruments import Latest, Points, bind
 
 SCOPE = "otel_agent.sources."
 OWN_SCOPE = "otel_agent"
@@ -71,13 +74,16 @@ class Telemetry:
         exporter: MetricExporter,
         interval_ms: float,
         about: Resource,
+        counted: Sequence[tuple[Sequence[Metric[Any]], Callable[[], Any]]] = (),
     ) -> None:
+        """Bind the sources' rows, the rows of their health, and `counted`: rows over counts that are held in memory anyway."""
         reader = PeriodicExportingMetricReader(exporter, export_interval_millis=interval_ms)
         self._provider = MeterProvider(metric_readers=[reader], resource=about, shutdown_on_exit=False)
         for name, (worker, latest) in workers.items():
             meter = self._provider.get_meter(SCOPE + name, __version__)
             bind(meter, worker.metrics, lambda worker=worker, latest=latest: latest.read(worker))  # type: ignore[misc]
-        bind(self._provider.get_meter(OWN_SCOPE, __version__), own.METRICS, lambda: _own_points(health()))
+        for rows, read in ((own.METRICS, health), *counted):
+            bind(self._provider.get_meter(OWN_SCOPE, __version__), rows, partial(_points, rows, read))
 
     def shutdown(self, timeout_s: float) -> bool:
         """Export once more, close every series and end; returns False where that took longer than `timeout_s` and was left behind."""
@@ -89,12 +95,10 @@ class Telemetry:
         return not ending.is_alive()
 
 
-def _own_points(health: list[SourceHealth]) -> dict[str, list[Observation]]:
+def _points(rows: Sequence[Metric[Any]], read: Callable[[], Any]) -> Points:
+    snapshot = read()
     return {
-        row.name: [
-            Observation(value, dict(attributes)) for value, attributes in row.points(health) if value is not None
-        ]
-        for row in own.METRICS
+        row.name: [Observation(value, dict(attributes)) for value, attributes in values(row, snapshot)] for row in rows
     }
 
 
