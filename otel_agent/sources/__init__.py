@@ -35,5 +35,7 @@ SOURCES: tuple[Source, ...] = (
         start=lambda snapshot: snapshot.boot_time_s,
     ),
     Source("gpu", lambda _: gpu_read.open_gpus(), gpu_metrics.METRICS),
-    Source("containers", lambda settings: containers_read.open_containers(settings.host_root), containers_metrics.METRICS),
+    Source(
+        "containers", lambda settings: containers_read.open_containers(settings.host_root), containers_metrics.METRICS
+    ),
 )
