@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from otel_agent.catalogue import Metric
 from otel_agent.schedule import SourceHealth, Worker
@@ -184,7 +185,7 @@ def _serve_api(settings: Settings, workers: Workers, history: Any, news: Any, en
     api = Listener(app, settings.listen, settings.port, "OTEL_LLM_PORT")
     api.start()
     ending.callback(api.stop)
-    return f"http://{_reachable(settings.listen)}:{api.port}/?token={token}"
+    return f"http://{_reachable(settings.listen)}:{api.port}/?token={quote(token, safe='')}"
 
 
 def _reachable(listen: str) -> str:

@@ -22,7 +22,14 @@ FLOORS = [
     {"catalogue", "errors", "testing"},
 ]
 # Within the composition: doctor looks at what once reads, the API serves what console ships and reference lists.
-ALLOWED = {("doctor", "once"), ("__main__", "cli"), ("api", "console"), ("reference", "api"), ("reference", "receiver"), ("catalogue", "errors")}
+ALLOWED = {
+    ("doctor", "once"),
+    ("__main__", "cli"),
+    ("api", "console"),
+    ("reference", "api"),
+    ("reference", "receiver"),
+    ("catalogue", "errors"),
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -1,7 +1,7 @@
 /** One row per GPU, the darker the busier; where nothing was measured, nothing is drawn. */
 
 import { useEffect, useRef } from "preact/hooks";
-import { WINDOW_S } from "./state";
+import { span } from "./state";
 import { colour, painted } from "./theme";
 
 interface HeatProps {
@@ -18,6 +18,7 @@ const LEAST = 0.07; // an idle GPU is pale, not invisible
 export function Heat({ times, rows, to, stepS, label }: HeatProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const paint = painted.value;
+  const shown = span.value;
   const drawn = useRef<() => void>(() => undefined);
   drawn.current = () => {
     const element = canvas.current;
@@ -29,7 +30,7 @@ export function Heat({ times, rows, to, stepS, label }: HeatProps) {
     element.height = height * ratio;
     context.scale(ratio, ratio);
     context.fillStyle = colour(element.parentElement!, "--gpu");
-    const x = (time: number): number => (width * (time - to + WINDOW_S)) / WINDOW_S;
+    const x = (time: number): number => (width * (time - to + shown)) / shown;
     const tall = (height - 6) / rows.length;
     rows.forEach((values, row) => {
       values.forEach((value, index) => {
@@ -41,7 +42,7 @@ export function Heat({ times, rows, to, stepS, label }: HeatProps) {
       });
     });
   };
-  useEffect(() => drawn.current(), [times, rows, to, paint]);
+  useEffect(() => drawn.current(), [times, rows, to, paint, shown]);
   useEffect(() => {
     const observer = new ResizeObserver(() => drawn.current());
     if (canvas.current !== null) observer.observe(canvas.current);

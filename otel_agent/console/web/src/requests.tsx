@@ -119,7 +119,7 @@ function shortError(row: Request): string {
 }
 
 function Empty() {
-  const port = now.value?.agent.otlp_http_port ?? null;
+  const port = now.value?.agent.otlp_grpc_port ?? null; // the launcher speaks gRPC unless told otherwise
   return (
     <div class="empty-state">
       <p>No LLM request has arrived yet. Start an application that uses LiteLLM, with no line changed:</p>

@@ -5,6 +5,7 @@ import { ApiError } from "./api";
 import type { Columns, GpuHistory, Now, Request, Source, SystemField } from "./types";
 
 export const WINDOW_S = 15 * 60;
+const SPANS_S = [3 * 60, 6 * 60, WINDOW_S];
 export const ROWS = 100;
 const GAP_STEPS = 2; // points further apart than this many steps have a gap between them
 
@@ -30,6 +31,21 @@ export const helpOpen = signal(false);
 export const sources = computed<Source[]>(() => now.value?.sources ?? []);
 /** The right edge of every strip, in seconds by the agent's clock. */
 export const edge = computed(() => now.value?.time_s ?? clock.value / 1000);
+
+/** How much of the window the strips show, in seconds: no more than there is something to show in. */
+export const span = computed(() => spanOf(edge.value, firstKnown(systemHistory.value), requests.value ?? []));
+
+function firstKnown(columns: SystemHistory | null): number | null {
+  const index = columns?.memory_used_bytes.findIndex((value) => value !== null) ?? -1;
+  return index < 0 ? null : columns!.time_s[index]!;
+}
+
+/** The shortest span that reaches from `edge` back to the first reading and to every request inside the window. */
+export function spanOf(to: number, first: number | null, rows: Pick<Request, "timestamp">[]): number {
+  const begun = rows.map((row) => Date.parse(row.timestamp) / 1000).filter((time) => time > to - WINDOW_S);
+  const oldest = Math.min(...(first === null ? [] : [first]), ...begun);
+  return SPANS_S.find((span) => oldest >= to - span && oldest < Infinity) ?? WINDOW_S;
+}
 
 export function sourceNamed(name: string): Source | undefined {
   return sources.value.find((source) => source.name === name);

@@ -6,7 +6,7 @@ import { Heat } from "./heat";
 import { lanesOf } from "./lanes";
 import { SourceNotice, Value } from "./parts";
 import { largest, type Line, Plot } from "./plot";
-import { cursor, edge, gpuHistory, now, openTrace, requests, ROWS, sourceNamed, systemHistory, WINDOW_S } from "./state";
+import { cursor, edge, gpuHistory, now, openTrace, requests, ROWS, sourceNamed, span, systemHistory } from "./state";
 import { colour, painted } from "./theme";
 import type { Request } from "./types";
 
@@ -44,7 +44,7 @@ export function Strips() {
   const at = (values: (number | null)[] | undefined, index: number, current: number | null | undefined): number | null =>
     index < 0 ? (current ?? null) : (values?.[index] ?? null);
   return (
-    <section class="strips" aria-label="The last 15 minutes" onPointerMove={track} onPointerLeave={() => (cursor.value = null)}>
+    <section class="strips" aria-label="The last ${span.value / MINUTE} minutes" onPointerMove={track} onPointerLeave={() => (cursor.value = null)}>
       <Overlay />
       <RequestLane rows={requests.value ?? []} />
       {host !== undefined && host.state !== "ok" && times.length === 0 ? (
@@ -154,7 +154,7 @@ function GpuStrip() {
           {known.length < 2 ? null : <span class="note">{`${Math.min(...known).toFixed(0)} to ${format.percent(Math.max(...known))}`}</span>}
         </div>
       </div>
-      <Heat times={times} rows={gpus.map((gpu) => gpu.utilization_percent)} to={edge.value} stepS={gpus[0]!.step_s} label={`GPUs, last 15 minutes: now ${reading} on average`} />
+      <Heat times={times} rows={gpus.map((gpu) => gpu.utilization_percent)} to={edge.value} stepS={gpus[0]!.step_s} label={`GPUs, last ${span.value / MINUTE} minutes: now ${reading} on average`} />
     </div>
   );
 }
@@ -173,9 +173,9 @@ function Strip({ name, hint, times, lines, max, reading, note, top }: StripProps
       const stroke = colour(element, line.tone);
       return { values: line.values, stroke, ...(line.fill ? { fill: faded(stroke) } : {}), ...(line.dash ? { dash: line.dash } : {}) };
     });
-    plot.current.draw(times, styled, { from: to - WINDOW_S, to, max });
+    plot.current.draw(times, styled, { from: to - span.value, to, max });
   };
-  useEffect(() => drawn.current(), [times, to, paint, max]);
+  useEffect(() => drawn.current(), [times, to, paint, max, span.value]);
   useEffect(() => {
     const observer = new ResizeObserver(() => drawn.current());
     if (box.current !== null) observer.observe(box.current);
@@ -199,7 +199,7 @@ function Strip({ name, hint, times, lines, max, reading, note, top }: StripProps
           {note === undefined || moment !== null ? null : <span class="note">{note}</span>}
         </div>
       </div>
-      <div class="plot" ref={box} role="img" aria-label={`${name}, last 15 minutes: now ${reading(-1)}, highest ${scaleTop > 0 ? top(largest(lines.map((line) => ({ values: line.values, stroke: "" })))) : "unknown"}`}>
+      <div class="plot" ref={box} role="img" aria-label={`${name}, last ${span.value / MINUTE} minutes: now ${reading(-1)}, highest ${scaleTop > 0 ? top(largest(lines.map((line) => ({ values: line.values, stroke: "" })))) : "unknown"}`}>
       </div>
       {scaleTop > 0 ? <span class="top">{top(scaleTop)}</span> : null}
     </div>
@@ -208,7 +208,7 @@ function Strip({ name, hint, times, lines, max, reading, note, top }: StripProps
 
 function RequestLane({ rows }: { rows: Request[] }) {
   const to = edge.value;
-  const from = to - WINDOW_S;
+  const from = to - span.value;
   const shown = rows
     .map((row) => ({ row, start: Date.parse(row.timestamp) / 1000, end: Date.parse(row.timestamp) / 1000 + row.response_time_ms / 1000 }))
     .filter((bar) => bar.end >= from && bar.start <= to);
@@ -217,7 +217,7 @@ function RequestLane({ rows }: { rows: Request[] }) {
     LANES,
   );
   const failed = shown.filter((bar) => !bar.row.success).length;
-  const more = rows.length >= ROWS && shown.length === rows.length; // older ones of this quarter of an hour were not asked for
+  const more = rows.length >= ROWS && shown.length === rows.length; // older ones of this span were not asked for
   return (
     <div class="strip lane" data-strip="Requests">
       <div class="label">
@@ -226,7 +226,7 @@ function RequestLane({ rows }: { rows: Request[] }) {
           <b>{requests.value === null ? <Value text={format.DASH} /> : format.count(shown.length)}</b>
           <span class="note">
             {more ? "the newest, " : ""}
-            {failed > 0 ? <em>{failed} failed</em> : more ? "none failed" : "in 15 min"}
+            {failed > 0 ? <em>{failed} failed</em> : more ? "none failed" : `in ${span.value / MINUTE} min`}
           </span>
         </div>
       </div>
@@ -240,8 +240,8 @@ function RequestLane({ rows }: { rows: Request[] }) {
             tabIndex={-1}
             onClick={() => (openTrace.value = { trace: bar.row.trace_id, span: bar.row.span_id })}
             style={{
-              left: `${(100 * (Math.max(bar.start, from) - from)) / WINDOW_S}%`,
-              width: `${(100 * (Math.min(bar.end, to) - Math.max(bar.start, from))) / WINDOW_S}%`,
+              left: `${(100 * (Math.max(bar.start, from) - from)) / span.value}%`,
+              width: `${(100 * (Math.min(bar.end, to) - Math.max(bar.start, from))) / span.value}%`,
               top: `${4 + lanes[index]! * 8}px`,
             }}
           />
@@ -252,11 +252,12 @@ function RequestLane({ rows }: { rows: Request[] }) {
 }
 
 function marks(to: number): number[] {
-  const first = Math.ceil((to - WINDOW_S) / (3 * MINUTE)) * 3 * MINUTE;
-  return Array.from({ length: 6 }, (_, index) => first + index * 3 * MINUTE).filter((mark) => mark <= to);
+  const step = span.value / 5 < MINUTE ? MINUTE : Math.round(span.value / 5 / MINUTE) * MINUTE;
+  const first = Math.ceil((to - span.value) / step) * step;
+  return Array.from({ length: 7 }, (_, index) => first + index * step).filter((mark) => mark <= to);
 }
 
-const place = (mark: number, to: number): string => `${(100 * (mark - to + WINDOW_S)) / WINDOW_S}%`;
+const place = (mark: number, to: number): string => `${(100 * (mark - to + span.value)) / span.value}%`;
 
 function Overlay() {
   const to = edge.value;
@@ -280,7 +281,7 @@ function Axis() {
   return (
     <div class="axis" aria-hidden="true">
       {marks(to)
-        .filter((mark) => mark - to + WINDOW_S > 20 && to - mark > 45)
+        .filter((mark) => mark - to + span.value > span.value / 45 && to - mark > span.value / 20)
         .map((mark) => (
           <span key={mark} style={{ left: place(mark, to) }}>
             {format.minuteTime(new Date(mark * 1000))}
@@ -294,7 +295,7 @@ function Axis() {
 function track(event: PointerEvent): void {
   const overlay = (event.currentTarget as HTMLElement).querySelector(".overlay")!.getBoundingClientRect();
   const share = (event.clientX - overlay.left) / overlay.width;
-  cursor.value = share < 0 || share > 1 ? null : edge.value - WINDOW_S + share * WINDOW_S;
+  cursor.value = share < 0 || share > 1 ? null : edge.value - span.value + share * span.value;
 }
 
 function nearest(times: number[], moment: number): number {

@@ -71,7 +71,7 @@ export interface Source {
 export interface Agent {
   version: string;
   hostname: string;
-  otlp_http_port: Known<number>;
+  otlp_grpc_port: Known<number>;
   interval_s: number;
   /** Seconds between two points of a series in the store. */
   beat_s: number;

@@ -1,5 +1,5 @@
-import { expect, it } from "vitest";
-import { extended, merged, WINDOW_S } from "../src/state";
+import { describe, expect, it } from "vitest";
+import { extended, merged, spanOf, WINDOW_S } from "../src/state";
 import type { Columns, Request } from "../src/types";
 
 const columns = (time_s: number[], load: (number | null)[]): Columns<"load"> => ({ time_s, step_s: 10, load });
@@ -26,4 +26,24 @@ it("requests stand newest first, each once", () => {
   const rows = merged([request("a", "2026-01-01T00:00:00Z")], [request("b", "2026-01-01T00:00:05Z"), request("a", "2026-01-01T00:00:00Z")]);
 
   expect(rows.map((row) => row.span_id)).toEqual(["b", "a"]);
+});
+
+describe("the span of the strips", () => {
+  const to = 1_800_000_000;
+  const request = (age: number) => ({ timestamp: new Date((to - age) * 1000).toISOString() });
+
+  it("is short while there is little to show", () => {
+    expect(spanOf(to, to - 20, [])).toBe(180);
+    expect(spanOf(to, to - 200, [])).toBe(360);
+    expect(spanOf(to, to - 400, [])).toBe(900);
+  });
+
+  it("reaches back to every request inside the window, and to none before it", () => {
+    expect(spanOf(to, to - 20, [request(300)])).toBe(360);
+    expect(spanOf(to, to - 20, [request(5000)])).toBe(180);
+  });
+
+  it("is the whole window where nothing is known", () => {
+    expect(spanOf(to, null, [])).toBe(900);
+  });
 });
