@@ -83,7 +83,8 @@ def _log_to_stderr(verbose: bool) -> None:
     for name in ("opentelemetry", "urllib3", "docker"):
         # Exporters report each failed attempt; otel_agent.telemetry says it once, and once more when it is over.
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.CRITICAL)
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    # Faults in a route are logged by otel_agent.api; what is left is uvicorn's word on live streams that a stop cuts.
+    logging.getLogger("uvicorn").setLevel(logging.DEBUG if verbose else logging.CRITICAL)
 
 
 def _serve(settings: Settings, *, local: bool) -> int:

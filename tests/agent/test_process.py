@@ -1,10 +1,13 @@
 """The agent as a process: how it starts, refuses, goes on beside a hung source, and stops."""
 
+import http.client
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from processes import ENVIRONMENT, agent, backend
@@ -80,6 +83,24 @@ def test_a_stop_is_clean_and_makes_a_last_export(number, tmp_path):
     assert flags(values) == {0}
     assert flags(closing) == {1}
     assert "Traceback" not in running.output
+
+
+def test_up_stops_as_quickly_with_a_page_open_and_keeps_what_it_got(tmp_path):
+    with agent("up", OTEL_LLM_DATA_DIR=tmp_path, OTEL_METRIC_EXPORT_INTERVAL=500) as running:
+        running.until(lambda: running.source("host") == "ok")
+        port, token = running.page()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/api/live", headers={"Authorization": f"Bearer {token}"})
+        stream = connection.getresponse()
+        assert stream.readline() == b"retry: 2000\n"
+        status, took_s = running.stop(signal.SIGTERM)
+        connection.close()
+    with closing(sqlite3.connect(tmp_path / "store.db")) as kept:
+        [(points,)] = kept.execute("SELECT count(*) FROM point")
+
+    assert (status, took_s < 5) == (0, True)
+    assert "Traceback" not in running.output
+    assert points > 0
 
 
 def flags(request):
