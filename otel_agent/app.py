@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from opentelemetry.sdk.metrics.export import MetricExporter
+
 from otel_agent.catalogue import Metric
 from otel_agent.schedule import SourceHealth, Worker
 from otel_agent.settings import Settings
@@ -103,9 +105,7 @@ def run(
             grpc_port, http_port, receiver = _receive(settings, store, ending)
             counted.append(receiver)
         page = _serve_api(settings, workers, history, news, ending)
-        own_port = grpc_port if settings.protocol == "grpc" else http_port
-        endpoint = settings.endpoint or (f"http://{_reachable(settings.listen)}:{own_port}" if local else None)
-        exporter = metric_exporter(settings.protocol, endpoint, lambda: starts(workers))
+        exporter = _exporter(settings, workers, grpc_port, http_port)
         interval_ms = settings.export_interval_ms or (5_000 if local else 10_000)
         for worker, _ in workers.values():
             worker.start()
@@ -114,8 +114,17 @@ def run(
             workers, lambda: health(workers), exporter, interval_ms, resource(settings.host_root), counted
         )
         ending.callback(_last_export, telemetry)
-        started(Running(page, grpc_port, http_port, str(getattr(exporter, "_endpoint", endpoint))))
+        started(Running(page, grpc_port, http_port, str(getattr(exporter, "_endpoint", ""))))
         stop.wait()
+
+
+def _exporter(settings: Settings, workers: Workers, grpc_port: int | None, http_port: int | None) -> MetricExporter:
+    """Return what sends: where the standard variables say, and to the own receiver where they say nothing and there is one."""
+    protocol = settings.metrics_protocol or settings.protocol
+    own_port = grpc_port if protocol == "grpc" else http_port
+    told = settings.endpoint or settings.metrics_endpoint
+    own = None if told or own_port is None else f"http://{_reachable(settings.listen)}:{own_port}"
+    return metric_exporter(protocol, own, lambda: starts(workers))
 
 
 def _last_export(telemetry: Telemetry) -> None:

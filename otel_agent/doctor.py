@@ -104,13 +104,14 @@ def _shares_pid_namespace() -> bool:
 
 
 def _endpoint(settings: Settings) -> Iterator[Finding]:
-    default = "http://127.0.0.1:4317" if settings.protocol == "grpc" else "http://127.0.0.1:4318"
-    url = urlsplit(settings.endpoint or default)
+    grpc = (settings.metrics_protocol or settings.protocol) == "grpc"
+    told = settings.metrics_endpoint or settings.endpoint
+    url = urlsplit(told or f"http://127.0.0.1:{4317 if grpc else 4318}")
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
         socket.create_connection((url.hostname or "", port), CONNECT_S).close()
     except OSError as error:
-        verdict: Verdict = "problem" if settings.endpoint else "note"
+        verdict: Verdict = "problem" if told else "note"
         yield Finding(
             "OTLP",
             verdict,

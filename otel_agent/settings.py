@@ -192,10 +192,28 @@ class Settings:
         "GPU temperature in degrees Celsius from which /health speaks of a warning.",
     )
     endpoint: str | None = _row(
-        "OTEL_EXPORTER_OTLP_ENDPOINT", None, _url, "Where OTLP goes.", shown="http://localhost:4318, or :4317 for gRPC"
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        None,
+        _url,
+        "Where OTLP goes; in `up`, what the agent sends goes there instead of to its own receiver.",
+        shown="http://localhost:4318, or :4317 for gRPC",
+    )
+    metrics_endpoint: str | None = _row(
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        None,
+        _url,
+        "The same for metrics alone, with the path where HTTP is spoken.",
+        shown="none",
     )
     protocol: str = _row(
         "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", _choice("grpc", "http/protobuf"), "Protocol of OTLP."
+    )
+    metrics_protocol: str | None = _row(
+        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+        None,
+        _choice("grpc", "http/protobuf"),
+        "The same for metrics alone.",
+        shown="none",
     )
     export_interval_ms: float | None = _row(
         "OTEL_METRIC_EXPORT_INTERVAL",

@@ -85,6 +85,19 @@ def test_a_stop_is_clean_and_makes_a_last_export(number, tmp_path):
     assert "Traceback" not in running.output
 
 
+def test_the_endpoint_for_metrics_wins_as_the_specification_says(tmp_path):
+    with backend() as general, backend() as metrics:
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": general.endpoint,
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{metrics.endpoint}/custom",
+        }
+        with agent("run", **settings, OTEL_METRIC_EXPORT_INTERVAL=200, OTEL_LLM_DATA_DIR=tmp_path) as running:
+            running.until(lambda: metrics.sent)
+
+    assert general.sent == []
+    assert {path for path, _ in metrics.sent} == {"/custom"}
+
+
 def test_up_stops_as_quickly_with_a_page_open_and_keeps_what_it_got(tmp_path):
     with agent("up", OTEL_LLM_DATA_DIR=tmp_path, OTEL_METRIC_EXPORT_INTERVAL=500) as running:
         running.until(lambda: running.source("host") == "ok")
