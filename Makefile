@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SYNC := $(BIN)/uv sync --quiet --frozen --inexact
 WEB := otel_agent/console/web
 
-.PHONY: help run test check e2e stack up docs web bench clean
+.PHONY: help run test check servers e2e stack up docs web bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,9 +27,11 @@ check: $(VENV)/.dev ## lint, types, generated pages and built assets
 	$(BIN)/python -m dashboards --check
 	$(BIN)/python scripts/check_web.py
 
-e2e: $(VENV)/.dev ## the pipeline against the real servers
-	$(BIN)/python scripts/system_packages.py
+servers: $(VENV)/.dev ## build the real servers that tests and stack use, once
 	$(BIN)/python compose/native/build.py otelcol-llm prometheus alertmanager loki docker-compose
+
+e2e: servers ## the pipeline against the real servers
+	$(BIN)/python scripts/system_packages.py
 	$(BIN)/pytest -m e2e
 
 stack: $(VENV)/.dev ## Collector, Prometheus, Loki, Alertmanager and the agent as ordinary processes
