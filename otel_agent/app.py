@@ -19,7 +19,7 @@ from otel_agent.settings import Settings
 from otel_agent.sources import SOURCES
 from otel_agent.telemetry.exporters import metric_exporter
 from otel_agent.telemetry.instruments import Latest, wanted
-from otel_agent.telemetry.providers import Telemetry, resource, starts
+from otel_agent.telemetry.providers import Telemetry, resource, stamps
 
 LAST_EXPORT_S = 3.0  # of the five seconds in which a stop must be over
 LOOPBACK = "127.0.0.1"
@@ -124,7 +124,7 @@ def _exporter(settings: Settings, workers: Workers, grpc_port: int | None, http_
     own_port = grpc_port if protocol == "grpc" else http_port
     told = settings.endpoint or settings.metrics_endpoint
     own = None if told or own_port is None else f"http://{_reachable(settings.listen)}:{own_port}"
-    return metric_exporter(protocol, own, lambda: starts(workers))
+    return metric_exporter(protocol, own, lambda: stamps(workers))
 
 
 def _last_export(telemetry: Telemetry) -> None:

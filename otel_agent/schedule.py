@@ -150,9 +150,10 @@ class Worker:
 
     def _read_once(self, read: Callable[[], Any]) -> None:
         began = self._reading_since = self._clock()
+        time_s = time.time()
         snapshot = read()
         points = {row.name: values(row, snapshot) for row in self.metrics}
-        published = Published(snapshot, points, began, time.time(), self._clock() - began, self._start_of(snapshot))
+        published = Published(snapshot, points, began, time_s, self._clock() - began, self._start_of(snapshot))
         self._published, self._reading_since, self._trouble = published, None, ("ok", "", "")
         self._say("ok", "", "")
         self._on_publish(published)

@@ -1,5 +1,6 @@
-"""The SDK's OTLP exporters, with what they lack: series that end are closed, and counters carry the time they began.
+"""The SDK's OTLP exporters, with what they lack: ends of series, the times of readings, and the beginnings of counters.
 
+The SDK knows only the time of the export; rates over readings stamped with that would be off by the difference.
 A backend that does not answer is told once, and once more when it answers again. Only the module of the protocol in use is imported.
 """
 
@@ -12,8 +13,9 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 
 from otel_agent.telemetry.ends import SeriesEnds
+from otel_agent.telemetry.instruments import Stamp
 
-Starts = Callable[[], Mapping[str, int]]  # by scope name: nanoseconds since the epoch
+Stamps = Callable[[], Mapping[str, Stamp]]  # by scope name
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +24,7 @@ class _Complete:
     """What both protocols share; stands before the SDK's exporter in the order of classes."""
 
     _ends: SeriesEnds
-    _starts: Starts
+    _stamps: Stamps
     _target: str
     _closing: list[metrics_pb2.ResourceMetrics]
     failed = 0
@@ -50,29 +52,28 @@ class _Complete:
         super().shutdown(timeout_millis, **kwargs)  # type: ignore[misc]
 
     def _complete(self, request: ExportMetricsServiceRequest) -> ExportMetricsServiceRequest:
-        starts = self._starts()
-        for metric, start in _counters(request.resource_metrics, starts):
-            for point in metric.sum.data_points:
-                point.start_time_unix_nano = start
+        stamps = self._stamps()
+        for resource in request.resource_metrics:
+            for scope in resource.scope_metrics:
+                if stamp := stamps.get(scope.scope.name):
+                    _put(stamp, scope.metrics)
         request.resource_metrics.extend(self._closing)
         return request
 
 
-def _counters(
-    resources: Iterable[metrics_pb2.ResourceMetrics], starts: Mapping[str, int]
-) -> Iterable[tuple[metrics_pb2.Metric, int]]:
-    for resource in resources:
-        for scope in resource.scope_metrics:
-            if (start := starts.get(scope.scope.name)) is not None:
-                yield from (
-                    (metric, start) for metric in scope.metrics if metric.HasField("sum") and metric.sum.is_monotonic
-                )
+def _put(stamp: Stamp, metrics: Iterable[metrics_pb2.Metric]) -> None:
+    for metric in metrics:
+        start_ns = stamp.start_ns if metric.HasField("sum") and metric.sum.is_monotonic else None
+        for point in getattr(metric, str(metric.WhichOneof("data"))).data_points:
+            point.time_unix_nano = stamp.time_ns
+            if start_ns is not None:
+                point.start_time_unix_nano = start_ns
 
 
-def metric_exporter(protocol: str, endpoint: str | None, starts: Starts) -> MetricExporter:
+def metric_exporter(protocol: str, endpoint: str | None, stamps: Stamps) -> MetricExporter:
     """Return the exporter for `grpc` or `http/protobuf`; without an endpoint the standard variables decide."""
     exporter = _grpc(endpoint) if protocol == "grpc" else _http(endpoint)
-    exporter._ends, exporter._starts, exporter._closing = SeriesEnds(), starts, []  # noqa: SLF001
+    exporter._ends, exporter._stamps, exporter._closing = SeriesEnds(), stamps, []  # noqa: SLF001
     exporter._target = str(exporter._endpoint)  # noqa: SLF001
     return exporter  # type: ignore[no-any-return]
 

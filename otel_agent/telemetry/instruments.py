@@ -1,6 +1,7 @@
 """Observable instruments bound from catalogue rows; callbacks hand out what a worker has published and do nothing else."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -17,24 +18,41 @@ def wanted(rows: Iterable[Metric[Any]], off: Sequence[str]) -> tuple[Metric[Any]
     return tuple(row for row in rows if not any(fnmatchcase(row.name, pattern) for pattern in off))
 
 
-def bind(meter: Meter, metrics: Iterable[Metric[Any]], latest: Callable[[], Points]) -> None:
-    """Create one observable instrument per row; `latest` hands out the last fresh points, an empty mapping where there are none."""
+def bind(
+    meter: Meter, metrics: Iterable[Metric[Any]], latest: Callable[[], Points], begin: Callable[[], None] = lambda: None
+) -> None:
+    """Create one observable instrument per row; `latest` hands out the points to export, an empty mapping where there are none.
+
+    `begin` is called once per collection, before the points of the first row: the SDK asks instruments in the order of their making.
+    """
+    first = True
     for metric in metrics:
         kind = "up_down_counter" if metric.kind == "updowncounter" else metric.kind
         create = getattr(meter, f"create_observable_{kind}")
 
-        def observe(_: CallbackOptions, name: str = metric.name) -> Sequence[Observation]:
+        def observe(_: CallbackOptions, name: str = metric.name, first: bool = first) -> Sequence[Observation]:
+            if first:
+                begin()
             return latest().get(name, ())
 
         create(metric.name, [observe], unit=metric.unit, description=metric.help)
+        first = False
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """When a reading was made, and when its counters began where the source knows; nanoseconds since the epoch."""
+
+    time_ns: int
+    start_ns: int | None
 
 
 class Latest:
-    """The last points of one worker as observations, made once per reading and empty once the worker calls them stale."""
+    """The last points of one worker as observations, made once per reading; an export holds one reading for all of its instruments."""
 
     def __init__(self) -> None:
-        self._points: Points = {}
-        self._of: Published | None = None
+        self._newest: tuple[Published, Points] | None = None
+        self._held: tuple[Published, Points] | None = None
 
     def publish(self, published: Published) -> None:
         """Take over a reading; called in the worker's thread."""
@@ -42,12 +60,19 @@ class Latest:
             name: [Observation(value, dict(attributes)) for value, attributes in found]
             for name, found in published.points.items()
         }
-        self._points, self._of = points, published
+        self._newest = (published, points)
 
-    def read(self, worker: Worker) -> Points:
-        """Return the points to export now."""
-        return self._points if worker.latest() is not None else {}
+    def hold(self, worker: Worker) -> None:
+        """Keep the newest reading for the export that begins; none where the worker calls it stale."""
+        self._held = self._newest if worker.latest() is not None else None
 
-    def start_s(self) -> float | None:
-        """Return when the counters of these points began, in seconds since the epoch, where the source knows."""
-        return self._of.start_s if self._of else None
+    def points(self) -> Points:
+        """Return the points of the reading that is held."""
+        return self._held[1] if self._held else {}
+
+    def stamp(self) -> Stamp | None:
+        """Return the times of the reading that is held."""
+        if self._held is None:
+            return None
+        published = self._held[0]
+        return Stamp(int(published.time_s * 1e9), None if published.start_s is None else int(published.start_s * 1e9))

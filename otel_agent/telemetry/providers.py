@@ -19,7 +19,7 @@ from otel_agent import __version__
 from otel_agent.catalogue import Metric, values
 from otel_agent.schedule import SourceHealth, Worker
 from otel_agent.telemetry import own
-from otel_agent.telemetry.instruments import Latest, Points, bind
+from otel_agent.telemetry.instruments import Latest, Points, Stamp, bind
 
 SCOPE = "otel_agent.sources."
 OWN_SCOPE = "otel_agent"
@@ -81,7 +81,7 @@ class Telemetry:
         self._provider = MeterProvider(metric_readers=[reader], resource=about, shutdown_on_exit=False)
         for name, (worker, latest) in workers.items():
             meter = self._provider.get_meter(SCOPE + name, __version__)
-            bind(meter, worker.metrics, lambda worker=worker, latest=latest: latest.read(worker))  # type: ignore[misc]
+            bind(meter, worker.metrics, latest.points, begin=partial(latest.hold, worker))
         for rows, read in ((own.METRICS, health), *counted):
             bind(self._provider.get_meter(OWN_SCOPE, __version__), rows, partial(_points, rows, read))
 
@@ -102,7 +102,7 @@ def _points(rows: Sequence[Metric[Any]], read: Callable[[], Any]) -> Points:
     }
 
 
-def starts(workers: Mapping[str, tuple[Worker, Latest]]) -> dict[str, int]:
-    """Return when the counters of each scope began, in nanoseconds since the epoch, for the sources that know."""
-    known = ((SCOPE + name, latest.start_s()) for name, (_, latest) in workers.items())
-    return {scope: int(start * 1e9) for scope, start in known if start is not None}
+def stamps(workers: Mapping[str, tuple[Worker, Latest]]) -> dict[str, Stamp]:
+    """Return the times of the readings that are being exported, by scope."""
+    found = ((SCOPE + name, latest.stamp()) for name, (_, latest) in workers.items())
+    return {scope: stamp for scope, stamp in found if stamp is not None}

@@ -5,19 +5,13 @@ import threading
 import time
 
 import pytest
+from waiting import until
 
 from otel_agent.catalogue import Metric
 from otel_agent.errors import ReadError, Unavailable
 from otel_agent.schedule import Worker
 
 ROWS = (Metric("system.thing", "gauge", "1", "What it is about.", lambda snapshot: [(snapshot, {})]),)
-
-
-def until(condition, deadline_s=5.0):
-    give_up = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < give_up, "did not happen in time"
-        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from e2e.stack import wait_for
+from waiting import until
 
 from compose.native.ports import StackError, free
 from compose.native.process import Process, Service
@@ -72,7 +72,7 @@ def test_a_server_that_ends_is_told_with_its_status_and_last_words(tmp_path: Pat
 def test_a_server_deaf_to_the_request_is_killed_when_its_time_is_up(tmp_path: Path) -> None:
     process = Process(service(STUBBORN, 1, stop_s=0.3), tmp_path / "toy.log")
     process.start()
-    wait_for(lambda: "deaf" in process.log.read_text(), "its first words")
+    until(lambda: "deaf" in process.log.read_text(), "its first words")
     process.stop()
     assert not alive(process.pid)
 

@@ -8,7 +8,7 @@ import json
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,18 +47,6 @@ def started(process: Process) -> Iterator[Process]:
         yield process
     finally:
         process.stop()
-
-
-def wait_for(ask: Callable[[], T | None], what: str, deadline_s: float = DEADLINE_S) -> T:
-    """Ask until the answer is neither None nor empty, and return it; fails naming `what` after the deadline."""
-    give_up = time.monotonic() + deadline_s
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        if time.monotonic() > give_up:
-            raise AssertionError(f"waited {deadline_s:.0f} s in vain for {what}")
-        time.sleep(0.1)
 
 
 def get_json(url: str, **parameters: str) -> Any:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from e2e.emit import application
 from e2e.sink import Sink, plain
-from e2e.stack import collector_metric, exemplars, get_json, logql, lone_collector, promql, started, wait_for
+from e2e.stack import collector_metric, exemplars, get_json, logql, lone_collector, promql, started
+from waiting import until
 
 from compose.native import services
 from compose.native.ports import Ports, free
@@ -61,7 +62,7 @@ def test_metrics_traces_and_logs_are_found_in_their_stores_and_lead_to_each_othe
         "service_instance_id": "shop-1",
         "host_name": "told-by-the-sdk",
     }
-    orders = wait_for(lambda: promql(stack, "e2e_orders_total"), "the counter")
+    orders = until(lambda: promql(stack, "e2e_orders_total"), "the counter")
     assert orders == [({"__name__": "e2e_orders_total", "shelf": "a", **identity}, 3.0)]
     assert promql(stack, "e2e_memory_usage_bytes") == [({"__name__": "e2e_memory_usage_bytes", **identity}, 4096.0)]
     assert promql(stack, "e2e_share_ratio") == [({"__name__": "e2e_share_ratio", **identity}, 0.5)]
@@ -72,10 +73,10 @@ def test_metrics_traces_and_logs_are_found_in_their_stores_and_lead_to_each_othe
     assert [labels["team_cost_center"] for labels, _ in target] == ["42"]
     assert [labels["os_type"] for labels, _ in target] == ["linux"], "what the SDK left out is filled in"
 
-    found = wait_for(lambda: exemplars(stack, "e2e_checkout_duration_seconds_bucket"), "the exemplar")
+    found = until(lambda: exemplars(stack, "e2e_checkout_duration_seconds_bucket"), "the exemplar")
     assert [(exemplar["labels"]["trace_id"], float(exemplar["value"])) for exemplar in found] == [(trace_id, 0.7)]
 
-    lines = wait_for(lambda: logql(stack, f'{{service_name="shop"}} | trace_id="{trace_id}"'), "the log line")
+    lines = until(lambda: logql(stack, f'{{service_name="shop"}} | trace_id="{trace_id}"'), "the log line")
     assert [line for _, line in lines] == ["paid by card"]
     assert lines[0][0]["order_id"] == "17"
     labels = get_json(f"{stack.ports.url('loki')}/loki/api/v1/series", **{"match[]": '{service_name="shop"}'})["data"]
@@ -83,13 +84,13 @@ def test_metrics_traces_and_logs_are_found_in_their_stores_and_lead_to_each_othe
         "few labels make few streams"
     )
 
-    arrived = wait_for(lambda: [s for s in traces.spans() if s.trace_id.hex() == trace_id], "the span")
+    arrived = until(lambda: [s for s in traces.spans() if s.trace_id.hex() == trace_id], "the span")
     assert [span.name for span in arrived] == ["checkout"]
 
 
 def test_every_server_of_the_stack_is_scraped_and_says_it_is_well(stack: Stack) -> None:
     jobs = {"prometheus", "collector", "loki", "alertmanager"}
-    up = wait_for(lambda: found if set(found := _up(stack)) == jobs else None, "a scrape of every server")
+    up = until(lambda: found if set(found := _up(stack)) == jobs else None, "a scrape of every server")
     assert up == dict.fromkeys(jobs, 1.0)
     managers = get_json(f"{stack.ports.url('prometheus')}/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
     assert [manager["url"] for manager in managers] == [f"{stack.ports.url('alertmanager')}/api/v2/alerts"]
@@ -173,8 +174,8 @@ def test_prompts_and_answers_reach_no_backend_and_no_disk(tmp_path: Path) -> Non
         process = lone_collector(tmp_path, ports, backend(sink))
         with started(process):
             _send_content(ports)
-            (span,) = wait_for(sink.spans, "the span")
-            wait_for(lambda: sink.requests["logs"], "the logs")
+            (span,) = until(sink.spans, "the span")
+            until(lambda: sink.requests["logs"], "the logs")
     assert not [
         request
         for signal in ("traces", "logs")
@@ -204,8 +205,8 @@ def test_the_content_overlay_lets_prompts_and_answers_through(tmp_path: Path) ->
         ports = free()
         with started(lone_collector(tmp_path, ports, backend(sink), ["content"])):
             _send_content(ports)
-            (span,) = wait_for(sink.spans, "the span")
-            (logs,) = wait_for(lambda: sink.requests["logs"], "the logs")
+            (span,) = until(sink.spans, "the span")
+            (logs,) = until(lambda: sink.requests["logs"], "the logs")
     assert plain(span.attributes) == {**CONTENT, "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 7}
     assert logs.SerializeToString().count(SECRET.encode()) == 2 + len(CONTENT)
 
@@ -226,7 +227,7 @@ def test_one_overlay_and_two_variables_send_everything_to_a_further_backend_too(
                 app.log("paid")
             app.flush()
             for sink in (stores, further):
-                wait_for(lambda sink=sink: all(sink.requests.values()), "all three signals")
+                until(lambda sink=sink: all(sink.requests.values()), "all three signals")
     assert {(headers["Authorization"], headers["X-Tenant"]) for headers in further.headers} == {
         ("Basic c2VjcmV0", "blue")
     }
@@ -251,10 +252,10 @@ def test_the_embedded_store_gets_everything_beside_the_stores_or_in_place_of_tem
             with app.tracers.get_tracer("e2e").start_as_current_span("checkout"):
                 app.log("paid")
             app.flush()
-            wait_for(lambda: all(embedded.requests.values()), "all three signals in the embedded store")
-            wait_for(lambda: stores.requests["metrics"] and stores.requests["logs"], "what the other stores get")
+            until(lambda: all(embedded.requests.values()), "all three signals in the embedded store")
+            until(lambda: stores.requests["metrics"] and stores.requests["logs"], "what the other stores get")
             if overlay == "store":
-                wait_for(lambda: stores.requests["traces"], "traces in Tempo")
+                until(lambda: stores.requests["traces"], "traces in Tempo")
     assert bool(stores.requests["traces"]) == (overlay == "store")
 
 
@@ -282,10 +283,10 @@ def test_what_was_acknowledged_outlives_a_killed_collector_while_no_backend_answ
         process.start()
         process.wait_ready()
         with Sink(backends.otlp_grpc, backends.otlp_http) as sink:
-            wait_for(lambda: {span.span_id.hex() for span in sink.spans()} == sent, "every span")
-            wait_for(lambda: _bodies(sink) == {f"order {number}" for number in range(50)}, "every log line")
-            wait_for(lambda: 50 in _sums(sink), "the last state of the counter")
-            wait_for(lambda: collector_metric(ports, "otelcol_exporter_queue_size") == 0, "empty queues")
+            until(lambda: {span.span_id.hex() for span in sink.spans()} == sent, "every span")
+            until(lambda: _bodies(sink) == {f"order {number}" for number in range(50)}, "every log line")
+            until(lambda: 50 in _sums(sink), "the last state of the counter")
+            until(lambda: collector_metric(ports, "otelcol_exporter_queue_size") == 0, "empty queues")
 
 
 def _bodies(sink: Sink) -> set[str]:
@@ -319,7 +320,7 @@ def test_one_backend_that_is_down_holds_up_no_other(tmp_path: Path) -> None:
                 with app.tracers.get_tracer("e2e").start_as_current_span("checkout"):
                     app.log("paid")
                 app.flush()
-            wait_for(lambda: len(sink.spans()) == 5 and sink.requests["metrics"], "traces and metrics", deadline_s=5)
+            until(lambda: len(sink.spans()) == 5 and sink.requests["metrics"], "traces and metrics", deadline_s=5)
             assert collector_metric(ports, "otelcol_exporter_queue_size", exporter="otlp_http/loki") > 0
             assert not sink.requests["logs"]
 
@@ -357,7 +358,7 @@ def test_the_auth_overlay_takes_telemetry_from_those_alone_who_bear_the_token(tm
                 with app.tracers.get_tracer("e2e").start_as_current_span("checkout"):
                     pass
                 app.flush()
-                wait_for(sink.spans, "the span")
+                until(sink.spans, "the span")
 
 
 @pytest.mark.parametrize(
@@ -397,7 +398,7 @@ def test_the_scrape_overlay_reads_engines_where_no_agent_runs(tmp_path: Path) ->
         process = lone_collector(tmp_path, ports, environment)
         process.service = service
         with started(process):
-            names = wait_for(lambda: _names(sink), "scraped metrics")
+            names = until(lambda: _names(sink), "scraped metrics")
     assert "up" in names
 
 

@@ -23,7 +23,8 @@ import pytest
 import yaml
 from e2e.emit import application
 from e2e.engine import NoEngineError, RealEngine, run_engine
-from e2e.stack import get_json, wait_for
+from e2e.stack import get_json
+from waiting import until
 
 from compose.native import build
 from compose.native.ports import Ports, free
@@ -194,19 +195,19 @@ def test_what_is_sent_to_the_published_port_is_found_in_prometheus_and_loki(proj
         app.meters.get_meter("e2e").create_counter("e2e.orders").add(3)
         app.log("paid by card")
         app.flush()
-    assert wait_for(lambda: _ask(project, "e2e_orders_total"), "the counter")[0]["value"][1] == "3"
+    assert until(lambda: _ask(project, "e2e_orders_total"), "the counter")[0]["value"][1] == "3"
     url = f"{project.ports.url('loki')}/loki/api/v1/query_range"
-    found = wait_for(lambda: get_json(url, query='{service_name="shop"}')["data"]["result"], "the log line")
+    found = until(lambda: get_json(url, query='{service_name="shop"}')["data"]["result"], "the log line")
     assert [line for stream in found for _, line in stream["values"]] == ["paid by card"]
 
 
 def test_the_agent_reads_the_machine_from_inside_its_container(project: Project) -> None:
-    memory = wait_for(lambda: _ask(project, 'system_memory_limit_bytes{service_name="otel-agent"}'), "host metrics")
+    memory = until(lambda: _ask(project, 'system_memory_limit_bytes{service_name="otel-agent"}'), "host metrics")
     assert [int(row["value"][1]) for row in memory] == [psutil.virtual_memory().total]
     assert [row["metric"]["host_name"] for row in memory] == [socket.gethostname()]
     devices = {
         row["metric"]["network_interface_name"]
-        for row in wait_for(lambda: _ask(project, "system_network_io_bytes_total"), "network metrics")
+        for row in until(lambda: _ask(project, "system_network_io_bytes_total"), "network metrics")
     }
     container_only = {"eth0"} - set(psutil.net_io_counters(pernic=True))
     assert not devices & container_only, "the host's network, not the container's"
@@ -230,14 +231,14 @@ def test_prometheus_scrapes_the_containers_by_name(project: Project) -> None:
         "prometheus:9090": "1",
         "tempo:3200": "0",
     }
-    assert wait_for(lambda: found if (found := up()) == wanted else None, "a scrape of every server", 60)
+    assert until(lambda: found if (found := up()) == wanted else None, "a scrape of every server", 60)
 
 
 def test_telemetry_outlives_the_containers(project: Project) -> None:
     """Stopped and started again, with the volumes that `docker compose` keeps."""
-    assert wait_for(lambda: _ask(project, "e2e_orders_total"), "the counter")
+    assert until(lambda: _ask(project, "e2e_orders_total"), "the counter")
     project.run("restart", "--timeout", "15", "prometheus")
-    assert wait_for(lambda: _ask_or_none(project, "last_over_time(e2e_orders_total[1h])"), "the counter again")
+    assert until(lambda: _ask_or_none(project, "last_over_time(e2e_orders_total[1h])"), "the counter again")
 
 
 def _ask(project: Project, query: str) -> list[dict[str, Any]]:

@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 from e2e.emit import Application, application
-from e2e.stack import exemplars, logql, promql, wait_for
+from e2e.stack import exemplars, logql, promql
 from instrumentation.openai_server import serve
 from opentelemetry.metrics import Observation
 from processes import ENVIRONMENT, agent
+from waiting import until
 
 from compose.native.stack import Stack
 from dashboards.__main__ import HERE as DASHBOARDS
@@ -303,7 +304,7 @@ def test_the_board_of_requests_shows_calls_tokens_failures_and_leads_to_traces(
         return promql(stack, substitute(query.text, chosen))
 
     shares = {"plain": 0.0, "error500": 1.0}
-    wait_for(
+    until(
         lambda: {labels["gen_ai_request_model"]: value for labels, value in answers("Failed share by model")} == shares,
         f"{shares}",
     )
@@ -316,10 +317,10 @@ def test_the_board_of_requests_shows_calls_tokens_failures_and_leads_to_traces(
         }
         return told == pytest.approx({("plain", "input"): 11.0, ("plain", "output"): 7.0})
 
-    wait_for(tokens_are_what_the_server_reports, "11 tokens in and 7 out of each call")
+    until(tokens_are_what_the_server_reports, "11 tokens in and 7 out of each call")
 
     [logs] = board_queries("llm", "loki")
-    lines = wait_for(lambda: logql(stack, substitute(logs.text, chosen)), "the log lines of the application")
+    lines = until(lambda: logql(stack, substitute(logs.text, chosen)), "the log lines of the application")
     assert "asking" in {line for _, line in lines}
 
     dots = [query for query in asked if query.exemplars and query.panel == "Duration"]
@@ -336,7 +337,7 @@ def test_the_board_of_requests_shows_calls_tokens_failures_and_leads_to_traces(
         url = f"{stack.ports.url('tempo')}/api/search?" + urllib.parse.urlencode(
             {"q": substitute(search.text, chosen), "limit": 20}
         )
-        wait_for(partial(traces_of, url), str(search), DEADLINE_S)
+        until(partial(traces_of, url), str(search), DEADLINE_S)
 
 
 def traces_of(url: str) -> Any:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from e2e.stack import exemplars, logql, promql, run_stack, wait_for
+from e2e.stack import exemplars, logql, promql, run_stack
 from processes import ENVIRONMENT, agent
+from waiting import until
 
 from compose.native.ports import free
 
@@ -40,7 +41,7 @@ def line(tmp_path_factory):
 
 def metric(stack, query):
     """The one series of a query: its value, once it is there."""
-    [(_, value)] = wait_for(lambda: promql(stack, query), query)
+    [(_, value)] = until(lambda: promql(stack, query), query)
     return value
 
 
@@ -75,12 +76,12 @@ def test_the_names_on_the_agents_own_page_are_those_in_prometheus(line):
         return expected - {labels["__name__"] for labels, _ in promql(stack, '{service_name="otel-agent"}')}
 
     assert len(expected) > 30
-    wait_for(lambda: not missing(), f"{len(expected)} metrics of the agent")
+    until(lambda: not missing(), f"{len(expected)} metrics of the agent")
 
 
 def test_series_carry_the_host_they_come_from(line):
     stack, _ = line
-    [(labels, _)] = wait_for(lambda: promql(stack, "system_cpu_logical_count"), "the count of CPUs")
+    [(labels, _)] = until(lambda: promql(stack, "system_cpu_logical_count"), "the count of CPUs")
 
     assert labels["host_name"] == os.uname().nodename
     assert labels["service_name"] == "otel-agent"
@@ -132,7 +133,7 @@ def spans_of(running, trace_id):
 
 def test_one_request_is_one_trace_with_the_http_call_below_each_llm_call(line, application):
     _, running = line
-    spans = wait_for(lambda: len(found := spans_of(running, application)) >= 9 and found, "nine spans of the trace")
+    spans = until(lambda: len(found := spans_of(running, application)) >= 9 and found, "nine spans of the trace")
 
     by_id = {span["span_id"]: span for span in spans}
     chats = [span for span in spans if span["name"] == "chat tiny"]
@@ -150,8 +151,8 @@ def test_one_request_is_one_trace_with_the_http_call_below_each_llm_call(line, a
 
 def test_an_exemplar_leads_from_the_latency_histogram_to_the_trace(line, application):
     stack, running = line
-    found = wait_for(lambda: exemplars(stack, "gen_ai_client_operation_duration_seconds_bucket"), "an exemplar")
-    spans = wait_for(lambda: spans_of(running, application), "the trace")
+    found = until(lambda: exemplars(stack, "gen_ai_client_operation_duration_seconds_bucket"), "an exemplar")
+    spans = until(lambda: spans_of(running, application), "the trace")
 
     chats = {span["span_id"] for span in spans if span["name"] == "chat tiny"}
     assert {exemplar["labels"]["trace_id"] for exemplar in found} == {application}
@@ -160,12 +161,12 @@ def test_an_exemplar_leads_from_the_latency_histogram_to_the_trace(line, applica
 
 def test_tokens_are_counted_once(line, application):
     stack, running = line
-    spans = wait_for(lambda: len(found := spans_of(running, application)) >= 9 and found, "the trace")
+    spans = until(lambda: len(found := spans_of(running, application)) >= 9 and found, "the trace")
     expected = sum(
         span["attributes"].get("gen_ai.usage.input_tokens", 0) for span in spans if span["name"] == "chat tiny"
     )
 
-    counted = wait_for(
+    counted = until(
         lambda: promql(stack, 'sum(gen_ai_client_token_usage_sum{gen_ai_token_type="input"})'), "the token histogram"
     )
     assert counted[0][1] == expected
@@ -173,7 +174,7 @@ def test_tokens_are_counted_once(line, application):
 
 def test_a_log_line_is_found_by_the_trace_id(line, application):
     stack, _ = line
-    [(_, text)] = wait_for(
+    [(_, text)] = until(
         lambda: logql(stack, f'{{service_name="app"}} | trace_id="{application}" |= "asking"'), "the log line"
     )
 
@@ -200,9 +201,9 @@ def test_a_series_of_an_agent_that_stops_ends_at_once(line, tmp_path):
         OTEL_METRIC_EXPORT_INTERVAL=1000,
         OTEL_LLM_DATA_DIR=tmp_path,
     ) as running:
-        wait_for(lambda: promql(stack, query), query)
+        until(lambda: promql(stack, query), query)
         assert running.stop(signal.SIGTERM)[0] == 0
-    wait_for(lambda: promql(stack, query) == [], "the end of the series", deadline_s=10)
+    until(lambda: promql(stack, query) == [], "the end of the series", deadline_s=10)
 
 
 def test_the_page_and_prometheus_show_the_same_number(line):

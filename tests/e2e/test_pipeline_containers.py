@@ -2,8 +2,9 @@
 
 import pytest
 from e2e.engine import IMAGE, NoEngineError, run_engine
-from e2e.stack import promql, wait_for
+from e2e.stack import promql
 from processes import agent
+from waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -38,7 +39,7 @@ def busy(engine, stack, tmp_path_factory):
 
 
 def value(stack, query):
-    [(_, found)] = wait_for(lambda: promql(stack, query), query)
+    [(_, found)] = until(lambda: promql(stack, query), query)
     return found
 
 
@@ -53,14 +54,14 @@ def test_memory_and_limit_are_what_the_engine_says(stack, busy):
 
 def test_cpu_time_grows_with_the_engines(stack, busy):
     query = 'sum(container_cpu_time_seconds_total{container_name="busy"})'
-    wait_for(lambda: (found := promql(stack, query)) and found[0][1] > 2, query)
+    until(lambda: (found := promql(stack, query)) and found[0][1] > 2, query)
     engine_s = busy.stats(stream=False)["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
 
-    wait_for(lambda: promql(stack, query)[0][1] >= engine_s * 0.9, f"CPU time of {engine_s:.1f} s in Prometheus")
+    until(lambda: promql(stack, query)[0][1] >= engine_s * 0.9, f"CPU time of {engine_s:.1f} s in Prometheus")
 
 
 def test_identity_is_joined_by_the_info_series(stack, busy):
-    [(labels, found)] = wait_for(
+    [(labels, found)] = until(
         lambda: promql(stack, f'otel_llm_container_info{{container_id="{busy.id}"}}'), "the info series"
     )
 
@@ -77,8 +78,8 @@ def test_identity_is_joined_by_the_info_series(stack, busy):
 def test_the_series_of_a_removed_container_end_at_once(stack, engine):
     gone = engine.client.containers.run(IMAGE, ["sleep", "600"], name="gone", detach=True)
     query = 'container_uptime_seconds{container_name="gone"}'
-    wait_for(lambda: promql(stack, query), query)
+    until(lambda: promql(stack, query), query)
 
     gone.remove(force=True)
-    wait_for(lambda: promql(stack, query) == [], "the end of the series", deadline_s=10)
+    until(lambda: promql(stack, query) == [], "the end of the series", deadline_s=10)
     assert value(stack, 'container_uptime_seconds{container_name="busy"}') > 0

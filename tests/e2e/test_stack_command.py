@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from e2e.stack import get_json, wait_for
+from e2e.stack import get_json
+from waiting import until
 
 from compose.native.ports import Ports, free
 
@@ -49,7 +50,7 @@ def test_the_stack_shows_where_everything_is_and_ends_whole_when_asked(
         assert rows["metrics"] == f"Prometheus, {ports.url('prometheus')}\n"
         assert rows["traces"].startswith("the agent's embedded store; set TEMPO_BIN")
         assert re.fullmatch(rf"http://127\.0\.0\.1:{ports.agent}/\?token=\S+\n", rows["page"])
-        found = wait_for(
+        found = until(
             lambda: get_json(f"{ports.url('prometheus')}/api/v1/query", query="system_memory_limit_bytes")["data"][
                 "result"
             ],

@@ -1,7 +1,5 @@
 """What a test reads of what was recorded: spans as plain values, histogram points as plain values."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +7,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from waiting import until
 
 DEADLINE_S = 10.0
 
@@ -25,7 +24,7 @@ class Recording:
 
     def span(self) -> ReadableSpan:
         """The one span there is; waits for it, as a stream left behind is ended by another thread."""
-        wait_until(lambda: bool(self.spans()))
+        until(lambda: bool(self.spans()))
         (span,) = self.spans()
         return span
 
@@ -44,13 +43,6 @@ class Recording:
     def counts(self) -> dict[str, int]:
         """How often each histogram was recorded to."""
         return {name: sum(point.count for point in points) for name, points in self.points().items()}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
 
 
 def whole(span: ReadableSpan) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from instrumentation.openai_server import OpenAIServer
-from instrumentation.recording import Recording, wait_until, whole
+from instrumentation.recording import Recording, whole
+from waiting import until
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},
@@ -250,7 +251,7 @@ def test_the_span_is_the_parent_of_what_happens_during_the_call(
         ask("hosted_vllm/plain")
         after = get_current_span().get_span_context()
 
-    wait_until(lambda: len(recording.spans()) == 2)
+    until(lambda: len(recording.spans()) == 2)
     call, application = recording.spans()
     assert call.parent == application.context == after
     assert [call.context] == seen

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from instrumentation.openai_server import OpenAIServer
-from instrumentation.recording import Recording, wait_until
+from instrumentation.recording import Recording
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from waiting import until
 
 from otel_llm import fault
 from otel_llm.invocation import Invocation
@@ -236,7 +237,7 @@ def test_concurrent_calls_keep_their_contexts_apart(litellm: ModuleType, recordi
 
     asyncio.run(main())
 
-    wait_until(lambda: len(recording.spans()) == 100)
+    until(lambda: len(recording.spans()) == 100)
     requests = {span.context.span_id: span.name for span in recording.spans() if span.kind.name == "INTERNAL"}
     calls = [span for span in recording.spans() if span.kind.name == "CLIENT"]
     assert len(calls) == 50

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from instrumentation.openai_server import SLOW_S, OpenAIServer
-from instrumentation.recording import Recording, wait_until, whole
+from instrumentation.recording import Recording, whole
 from opentelemetry import trace
+from waiting import until
 
 
 class Ask:
@@ -273,7 +274,7 @@ def test_every_ending_ends_one_span_once(
     with caplog.at_level(logging.WARNING, "opentelemetry"):
         leave(ask)
         # LiteLLM's own threads let go of a stream a moment later.
-        wait_until(lambda: gc.collect() >= 0 and bool(recording.spans()))
+        until(lambda: gc.collect() >= 0 and bool(recording.spans()))
         span = recording.span()
 
     attributes = span.attributes or {}
@@ -329,7 +330,7 @@ def test_a_stream_is_litellm_s_own_object_and_is_not_kept_alive(ask: Ask) -> Non
     assert type(stream) is ask.litellm.CustomStreamWrapper
     gone = weakref.ref(stream)
     del stream
-    wait_until(lambda: gc.collect() >= 0 and gone() is None)
+    until(lambda: gc.collect() >= 0 and gone() is None)
 
 
 def test_many_streams_left_behind_leave_nothing_behind(litellm: ModuleType, recording: Recording) -> None:
@@ -340,7 +341,7 @@ def test_many_streams_left_behind_leave_nothing_behind(litellm: ModuleType, reco
         next(stream)
         del stream
 
-    wait_until(lambda: gc.collect() >= 0 and len(recording.spans()) == 200)
+    until(lambda: gc.collect() >= 0 and len(recording.spans()) == 200)
     assert {"abandoned"} == {(span.attributes or {})["otel_llm.stream.end"] for span in recording.spans()}
     assert leftovers._watch._open == {}
 

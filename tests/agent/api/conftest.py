@@ -9,9 +9,9 @@ from agent.api.line import (
     read_host,
     start,
     unavailable,
-    until,
     worker,
 )
+from waiting import until
 
 from otel_agent.sources.containers.metrics import METRICS as CONTAINER_METRICS
 from otel_agent.sources.gpu.metrics import METRICS as GPU_METRICS

@@ -27,7 +27,7 @@ from otel_agent.sources.host.snapshot import Cpu, Filesystem, HostSnapshot, Inte
 from otel_agent.store.store import open_store
 from otel_agent.telemetry.exporters import metric_exporter
 from otel_agent.telemetry.instruments import Latest
-from otel_agent.telemetry.providers import Telemetry
+from otel_agent.telemetry.providers import Telemetry, stamps
 
 TOKEN = "a-token-for-tests-only"
 HOST = "node-7"
@@ -104,15 +104,6 @@ def worker(name, read, rows, *, opened=None):
     return Worker(name, opening, rows, interval_s=0.2, deadline_s=5, on_publish=latest.publish), latest
 
 
-def until(condition, deadline_s=15.0):
-    """Return the first truthy answer of `condition`, asked until the deadline."""
-    give_up = time.monotonic() + deadline_s
-    while not (found := condition()):
-        assert time.monotonic() < give_up, "did not happen in time"
-        time.sleep(0.05)
-    return found
-
-
 @dataclass
 class Line:
     """A running line and ways to ask it."""
@@ -167,7 +158,7 @@ def start(ending: ExitStack, folder: Path, workers, *, stored=True, **options) -
         telemetry = Telemetry(
             workers,
             health,
-            metric_exporter("http/protobuf", otlp, dict),
+            metric_exporter("http/protobuf", otlp, lambda: stamps(workers)),
             200,
             Resource({"host.name": HOST, "service.name": "otel-agent"}),
         )

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from agent.api.line import TOKEN, until
+from agent.api.line import TOKEN
+from waiting import until
 
 from otel_agent.api import create_app
 from otel_agent.history.model import HistoryError

@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import pytest
-from agent.api.line import TOKEN, read_host, start, until, worker
+from agent.api.line import TOKEN, read_host, start, worker
+from waiting import until
 
 from otel_agent.api import live
 from otel_agent.sources.host.metrics import METRICS as HOST_METRICS

@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from agent.api.line import HOST, UUIDS, read_gpus, start, until, worker
+from agent.api.line import HOST, UUIDS, read_gpus, start, worker
+from waiting import until
 
 from otel_agent.sources.gpu.metrics import METRICS as GPU_METRICS
 from otel_agent.sources.gpu.snapshot import GpuSnapshot

@@ -13,10 +13,11 @@ import httpx
 import pytest
 from agent.receiver.doors import Doors, doors, standing
 from agent.store import otlp
-from agent.store.opened import DEADLINE_S, Opened, opened, until
+from agent.store.opened import DEADLINE_S, Opened, opened
 from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from waiting import until
 
 from otel_agent.errors import Unavailable
 from otel_agent.receiver import grpc_server, http_app, intake

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from agent.receiver.doors import Doors, doors, standing
-from agent.store.opened import opened, until
+from agent.store.opened import opened
 from grpc import Compression as GrpcCompression
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogs
@@ -22,6 +22,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from waiting import until
 
 from otel_agent.receiver.intake import ACCEPTED
 from otel_agent.store.sink import QueueFull

@@ -6,10 +6,11 @@ import shutil
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from waiting import until
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 RECORDING = FIXTURES / "docker" / "engine-20.10.24-api-1.41"
@@ -66,11 +67,11 @@ class ScriptedEngine:
         self._threads.clear()
 
     def wait_for_streams(self, count: int = 1) -> None:
-        wait_until(lambda: len(self._streams) >= count, "no event stream was opened")
+        until(lambda: len(self._streams) >= count, "no event stream was opened")
 
     def cut_streams(self) -> None:
         self._cut(self._streams)
-        wait_until(lambda: not self._streams, "the event stream stayed open")
+        until(lambda: not self._streams, "the event stream stayed open")
 
     def emit(self, action: str, container_id: str) -> None:
         line = json.dumps(
@@ -190,13 +191,6 @@ def scripted_engine() -> Iterator[ScriptedEngine]:
         if engine.path.exists():
             engine.stop()
         shutil.rmtree(folder)
-
-
-def wait_until(holds: Callable[[], bool], otherwise: str, deadline_s: float = 10) -> None:
-    until = time.monotonic() + deadline_s
-    while not holds():
-        assert time.monotonic() < until, otherwise
-        time.sleep(0.005)
 
 
 class Clock:

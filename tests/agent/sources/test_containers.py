@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent.sources.scripted_engine import HYBRID, Clock, ScriptedEngine, scripted_engine, wait_until
+from agent.sources.scripted_engine import HYBRID, Clock, ScriptedEngine, scripted_engine
+from waiting import until
 
 from otel_agent.catalogue import problems, values
 from otel_agent.sources.containers.identity import GpuClaim, Identity, split_image, with_tag
@@ -32,7 +33,7 @@ def opened(engine: ScriptedEngine, root: Path = HYBRID) -> ContainerReader:
 def settled(engine: ScriptedEngine) -> ContainerReader:
     """Return a reader that follows the events and has nothing left to ask."""
     reader = opened(engine)
-    wait_until(lambda: reader().events and not engine.taken(), "the reader keeps asking")
+    until(lambda: reader().events and not engine.taken(), "the reader keeps asking")
     return reader
 
 
@@ -154,7 +155,7 @@ def test_an_event_leads_to_one_inspection_of_that_container(engine: ScriptedEngi
     engine.containers[busy]["State"] |= {"Status": "exited", "Running": False, "Pid": 0, "ExitCode": 137}
     engine.emit("die", busy)
 
-    wait_until(lambda: by_name(reader())["busy"].identity.state == "exited", "the event was not heard")
+    until(lambda: by_name(reader())["busy"].identity.state == "exited", "the event was not heard")
     container = by_name(reader())["busy"]
     assert (container.identity.exit_code, container.usage, container.uptime_s) == (137, None, None)
     assert engine.taken() == [f"/containers/{busy}/json"]
@@ -166,11 +167,11 @@ def test_a_new_container_appears_and_a_removed_one_goes(engine: ScriptedEngine) 
     engine.containers[fresh] = {**engine.containers[stopped], "Id": fresh, "Name": "/fresh"}
     engine.entries[fresh] = {**engine.entries[stopped], "Id": fresh, "Names": ["/web/alias", "/fresh"]}
     engine.emit("create", fresh)
-    wait_until(lambda: "fresh" in by_name(reader()), "the new container did not appear")
+    until(lambda: "fresh" in by_name(reader()), "the new container did not appear")
 
     del engine.containers[stopped], engine.entries[stopped]
     engine.emit("destroy", stopped)
-    wait_until(lambda: "stopped" not in by_name(reader()), "the removed container stayed")
+    until(lambda: "stopped" not in by_name(reader()), "the removed container stayed")
     assert list(by_name(reader())) == ["busy", "created", "fresh", "looping", "neighbour", "paused"]
 
 
@@ -196,7 +197,7 @@ def test_a_stream_that_is_cut_is_opened_again_and_the_list_compared(engine: Scri
 
     assert "created" not in by_name(reader())
     engine.wait_for_streams()
-    wait_until(lambda: reader().events, "the stream did not come back")
+    until(lambda: reader().events, "the stream did not come back")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_garbage_among_the_events_does_no_harm(engine: ScriptedEngine, line: byt
 
     engine.wait_for_streams()
     engine.emit("rename", engine.ids["created"])
-    wait_until(lambda: "renamed" in by_name(reader()), "the reader went deaf")
+    until(lambda: "renamed" in by_name(reader()), "the reader went deaf")
 
 
 def test_a_container_that_restarts_unheard_is_asked_about_in_the_same_reading(
@@ -220,7 +221,7 @@ def test_a_container_that_restarts_unheard_is_asked_about_in_the_same_reading(
     root, busy = tmp_path / "root", engine.ids["busy"]
     shutil.copytree(HYBRID, root, symlinks=True)
     reader = opened(engine, root)
-    wait_until(lambda: reader().events and not engine.taken(), "the reader keeps asking")
+    until(lambda: reader().events and not engine.taken(), "the reader keeps asking")
 
     for pid, taken_by in ((8001, None), (8002, 7756)):
         before = engine.containers[busy]["State"]["Pid"]
@@ -238,7 +239,7 @@ def test_containers_whose_files_cannot_be_seen_are_counted_and_not_asked_about_e
 ) -> None:
     """An agent in a container without the host's pid namespace: identities, no numbers, and no storm of questions."""
     reader = opened(engine, tmp_path)
-    wait_until(lambda: reader().events and not engine.taken(), "the reader keeps asking")
+    until(lambda: reader().events and not engine.taken(), "the reader keeps asking")
 
     snapshot = reader()
     assert (snapshot.unseen, engine.taken()) == (3, [])
@@ -250,7 +251,7 @@ def test_dropping_the_reader_ends_its_thread(engine: ScriptedEngine) -> None:
     del reader
     gc.collect()
 
-    wait_until(lambda: not [t for t in threading.enumerate() if t.name == "docker-events"], "the thread lives on")
+    until(lambda: not [t for t in threading.enumerate() if t.name == "docker-events"], "the thread lives on")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent.sources.scripted_engine import FAULTS, HYBRID, ScriptedEngine, scripted_engine, wait_until
+from agent.sources.scripted_engine import FAULTS, HYBRID, ScriptedEngine, scripted_engine
+from waiting import until
 
 from otel_agent.errors import ReadError, Unavailable
 from otel_agent.sources.containers.engine import Address, unavailable
@@ -151,7 +152,7 @@ def test_one_container_that_cannot_be_inspected_hides_no_other(engine: ScriptedE
     """An engine can hang over one broken container; the list still tells its name, image and state."""
     engine.faults[f"/containers/{engine.ids['busy']}/json"] = fault
     reader = opened(engine)
-    wait_until(lambda: reader().uninspected == 1, "the others were not inspected")
+    until(lambda: reader().uninspected == 1, "the others were not inspected")
     snapshot = reader()
 
     told = {
@@ -173,20 +174,20 @@ def test_one_container_that_cannot_be_inspected_hides_no_other(engine: ScriptedE
 def test_a_change_that_cannot_be_inspected_is_told_by_the_list(engine: ScriptedEngine) -> None:
     """The stream says that something happened, the inspection fails: the state must not stay what it was."""
     reader, busy = opened(engine), engine.ids["busy"]
-    wait_until(lambda: reader().events and not engine.taken(), "the reader keeps asking")
+    until(lambda: reader().events and not engine.taken(), "the reader keeps asking")
     engine.faults[f"/containers/{busy}/json"] = "500"
     engine.entries[busy]["State"] = "exited"
     engine.emit("die", busy)
 
-    wait_until(lambda: reader().containers[0].identity.state == "exited", "the state stayed what it was")
+    until(lambda: reader().containers[0].identity.state == "exited", "the state stayed what it was")
     assert reader().uninspected == 1
 
 
 def test_a_daemon_that_goes_away_and_comes_back(engine: ScriptedEngine) -> None:
     reader = opened(engine)
-    wait_until(lambda: reader().events, "no stream")
+    until(lambda: reader().events, "no stream")
     engine.stop()
-    wait_until(lambda: not reader._watch._connected, "the loss went unnoticed")
+    until(lambda: not reader._watch._connected, "the loss went unnoticed")
     with pytest.raises(ReadError, match="cannot be reached: No such file or directory"):
         reader()
 
@@ -194,7 +195,7 @@ def test_a_daemon_that_goes_away_and_comes_back(engine: ScriptedEngine) -> None:
     engine.start()
     snapshot = reader()
     assert (len(snapshot.containers), snapshot.engine_version) == (6, "29.0.0")
-    wait_until(lambda: reader().events, "the events did not come back")
+    until(lambda: reader().events, "the events did not come back")
 
 
 def test_an_event_stream_that_never_answers_holds_up_no_reading(engine: ScriptedEngine) -> None:

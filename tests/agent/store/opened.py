@@ -1,7 +1,6 @@
 """A store in a folder of its own with its history, closed in the right order when a test ends."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,13 +37,3 @@ def opened(folder: Path, **settings: Any) -> Iterator[Opened]:
     finally:
         history.close()
         assert store.close()
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Return what `condition` returns once that is true; fails after the deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"not within {DEADLINE_S} s")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from agent.store import otlp
-from agent.store.opened import Opened, opened, until
+from agent.store.opened import Opened, opened
+from waiting import until
 
 from otel_agent.store import writer
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from agent.store import otlp
-from agent.store.opened import opened, until
+from agent.store.opened import opened
+from waiting import until
 
 from otel_agent.store.sink import NotStored, QueueFull
 

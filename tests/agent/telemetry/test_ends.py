@@ -16,6 +16,9 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
 from otel_agent.telemetry.exporters import metric_exporter
+from otel_agent.telemetry.instruments import Stamp
+
+START_NS, TIME_NS = 1_700_000_000 * 10**9, 1_700_000_100 * 10**9
 
 
 class Sink:
@@ -105,7 +108,7 @@ def sink(request):
 @pytest.fixture
 def source(sink):
     """A gauge and a counter over the containers in `source.alive`, exported when the test says so."""
-    exporter = metric_exporter(sink.protocol, sink.endpoint, lambda: {"counted": 1_700_000_000 * 10**9})
+    exporter = metric_exporter(sink.protocol, sink.endpoint, lambda: {"counted": Stamp(TIME_NS, START_NS)})
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
     provider = MeterProvider([reader], resource=Resource({"service.name": "node"}), shutdown_on_exit=False)
 
@@ -180,4 +183,16 @@ def test_counters_carry_the_time_they_began(sink, source):
         if metric.HasField("sum")
         for point in metric.sum.data_points
     }
-    assert starts == {"cpu": 1_700_000_000 * 10**9}
+    assert starts == {"cpu": START_NS}
+
+
+def test_points_carry_the_time_of_their_reading(sink, source):
+    source.export()
+
+    times = {
+        metric.name: point.time_unix_nano
+        for metric in sink.metrics(0)
+        if metric.name == "cpu"
+        for point in metric.sum.data_points
+    }
+    assert times == {"cpu": TIME_NS}
