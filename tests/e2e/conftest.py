@@ -1,6 +1,8 @@
 """Fixtures over the native stack: one stack for the whole run, with a sink where traces go."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from e2e.sink import Sink
@@ -26,5 +28,7 @@ def traces(stack_ports: Ports) -> Iterator[Sink]:
 def stack(stack_ports: Ports, traces: Sink, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The native stack of this run; tests that stop a server use `run_stack` for one of their own."""
     assert traces.grpc_port == stack_ports.store_grpc, "the Collector finds the sink where a store would be"
-    with run_stack(tmp_path_factory.mktemp("stack"), ports=stack_ports) as running:
+    # With a Tempo the sink gets a copy, as the embedded store would.
+    tempo = {"tempo_bin": Path(os.environ["TEMPO_BIN"]), "overlays": ("store",)} if os.environ.get("TEMPO_BIN") else {}
+    with run_stack(tmp_path_factory.mktemp("stack"), ports=stack_ports, **tempo) as running:
         yield running
