@@ -55,7 +55,7 @@ def _first_reading(port, token, began):
         answer = connection.getresponse()
         body = json.loads(answer.read())
         connection.close()
-        if answer.status == 200 and body.get("memory_used_bytes") is not None:
+        if answer.status == 200 and body and body["memory_used_bytes"] is not None:  # null before the first reading
             return time.monotonic() - began
         time.sleep(0.05)
     raise SystemExit(f"no live data within {DEADLINE_S} s")

@@ -3,7 +3,6 @@
 import logging
 import os
 import secrets
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -90,9 +89,9 @@ def access_token(settings: Settings) -> str:
 
 
 def run(
-    settings: Settings, stop: threading.Event, *, local: bool, started: Callable[[Running], None] = lambda _: None
+    settings: Settings, wait: Callable[[], object], *, local: bool, started: Callable[[Running], None] = lambda _: None
 ) -> None:
-    """Run the agent until `stop` is set; with `local`, receiver, store and console too. Raises Unavailable where it cannot start.
+    """Run the agent until `wait` returns; with `local`, receiver, store and console too. Raises Unavailable where it cannot start.
 
     Without `local` the API and the page stand as well, but nothing is stored here, and what needs a store says so.
     """
@@ -113,9 +112,10 @@ def run(
         telemetry = Telemetry(
             workers, lambda: health(workers), exporter, interval_ms, resource(settings.host_root), counted
         )
+        telemetry.start()
         ending.callback(_last_export, telemetry)
         started(Running(page, grpc_port, http_port, str(getattr(exporter, "_endpoint", ""))))
-        stop.wait()
+        wait()
 
 
 def _exporter(settings: Settings, workers: Workers, grpc_port: int | None, http_port: int | None) -> MetricExporter:

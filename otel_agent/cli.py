@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,16 +89,18 @@ def _log_to_stderr(verbose: bool) -> None:
 def _serve(settings: Settings, *, local: bool) -> int:
     from otel_agent import app
 
-    stop = threading.Event()
-
     asked: list[float] = []
+    # A lock, and so an Event, may be held by the very code that a handler interrupts; and a signal that another thread gets does not
+    # interrupt this one. What wakes it in every case is the byte that the interpreter writes where this says.
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
 
     def end(number: int, _: object) -> None:
         # A launcher may signal the process and its group at once; a person who asks again a moment later does not want to wait.
         if asked and number == signal.SIGINT and time.monotonic() - asked[0] > AGAIN_S:
             os._exit(128 + number)
         asked.append(time.monotonic())
-        stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
@@ -117,7 +118,7 @@ def _serve(settings: Settings, *, local: bool) -> int:
             print(f"\n  Open {running.page}\n", flush=True)
 
     try:
-        app.run(settings, stop, local=local, started=started)
+        app.run(settings, lambda: os.read(wake, 1), local=local, started=started)
     except Unavailable as error:
         print(f"otel-agent cannot start: {error.reason}", file=sys.stderr)
         if error.remedy:

@@ -17,6 +17,7 @@ from otel_agent.errors import ReadError, Unavailable
 State = Literal["starting", "ok", "failing", "stuck", "unavailable"]
 STATES: tuple[State, ...] = ("starting", "ok", "failing", "stuck", "unavailable")
 REOPEN_S = (5.0, 60.0)  # first and longest pause before a source that is unavailable is tried again
+SECOND_S = 1.0  # from the first reading to the second
 STALE_INTERVALS = 2  # a snapshot older than this many intervals plus the deadline is no longer published
 
 logger = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ class Worker:
             self._read_until_unavailable(read)
 
     def _read_until_unavailable(self, read: Callable[[], Any]) -> None:
-        due = self._clock()
+        due = self._clock() - max(0.0, self._interval_s - SECOND_S)  # rates need two readings: the second comes soon
         while not self._stopping.is_set():
             try:
                 self._read_once(read)

@@ -51,6 +51,7 @@ class Latest:
     """The last points of one worker as observations, made once per reading; an export holds one reading for all of its instruments."""
 
     def __init__(self) -> None:
+        self.readings = 0
         self._newest: tuple[Published, Points] | None = None
         self._held: tuple[Published, Points] | None = None
 
@@ -61,6 +62,7 @@ class Latest:
             for name, found in published.points.items()
         }
         self._newest = (published, points)
+        self.readings += 1
 
     def hold(self, worker: Worker) -> None:
         """Keep the newest reading for the export that begins; none where the worker calls it stale."""

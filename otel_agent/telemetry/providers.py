@@ -1,9 +1,12 @@
 """The meter provider of the agent: resource, reader, exporter and one meter per source, and their end in bounded time."""
 
+import logging
+import math
 import os
 import socket
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,6 +26,9 @@ from otel_agent.telemetry.instruments import Latest, Points, Stamp, bind
 
 SCOPE = "otel_agent.sources."
 OWN_SCOPE = "otel_agent"
+FIRST_S = 2.0  # how long an export waits for the first readings, and again for the second
+
+logger = logging.getLogger(__name__)
 
 
 def resource(host_root: Path) -> Resource:
@@ -65,7 +71,10 @@ def _machine_id(host_root: Path) -> str | None:
 
 
 class Telemetry:
-    """The running export of metrics: made with everything bound, ended by `shutdown`."""
+    """The running export of metrics: made with everything bound, begun by `start`, ended by `shutdown`.
+
+    One thread of ours collects and exports; the SDK's own would wait for a whole interval before the first time.
+    """
 
     def __init__(
         self,
@@ -77,22 +86,50 @@ class Telemetry:
         counted: Sequence[tuple[Sequence[Metric[Any]], Callable[[], Any]]] = (),
     ) -> None:
         """Bind the sources' rows, the rows of their health, and `counted`: rows over counts that are held in memory anyway."""
-        reader = PeriodicExportingMetricReader(exporter, export_interval_millis=interval_ms)
+        reader = PeriodicExportingMetricReader(exporter, export_interval_millis=math.inf)  # collects when it is asked
         self._provider = MeterProvider(metric_readers=[reader], resource=about, shutdown_on_exit=False)
         for name, (worker, latest) in workers.items():
             meter = self._provider.get_meter(SCOPE + name, __version__)
             bind(meter, worker.metrics, latest.points, begin=partial(latest.hold, worker))
         for rows, read in ((own.METRICS, health), *counted):
             bind(self._provider.get_meter(OWN_SCOPE, __version__), rows, partial(_points, rows, read))
+        self._workers, self._interval_s = workers, interval_ms / 1e3
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
+
+    def start(self) -> None:
+        """Begin to export: the first readings and the second, which bring rates, as soon as they are there, then at the interval."""
+        self._thread.start()
 
     def shutdown(self, timeout_s: float) -> bool:
         """Export once more, close every series and end; returns False where that took longer than `timeout_s` and was left behind."""
-        ending = threading.Thread(
-            target=self._provider.shutdown, args=(timeout_s * 1e3,), name="telemetry-shutdown", daemon=True
-        )
-        ending.start()
-        ending.join(timeout_s)
-        return not ending.is_alive()
+        self._ending.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        for readings in (1, 2):
+            self._wait_for_readings(readings)
+            self._export()
+        while not self._ending.wait(self._interval_s):
+            self._export()
+        self._export()
+        self._provider.shutdown()
+
+    def _wait_for_readings(self, count: int) -> None:
+        give_up = time.monotonic() + min(FIRST_S, self._interval_s)
+        while time.monotonic() < give_up and not self._ending.wait(0.02):
+            if all(
+                latest.readings >= count or worker.health().state not in ("starting", "ok")
+                for worker, latest in self._workers.values()
+            ):
+                return
+
+    def _export(self) -> None:
+        try:
+            self._provider.force_flush()
+        except Exception:  # an export that fails says so itself; whatever else comes must not end the exporting
+            logger.exception("telemetry: this export failed; the next one is tried as usual")
 
 
 def _points(rows: Sequence[Metric[Any]], read: Callable[[], Any]) -> Points:

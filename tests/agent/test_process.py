@@ -77,12 +77,26 @@ def test_a_stop_is_clean_and_makes_a_last_export(number, tmp_path):
     ):
         running.until(lambda: running.source("host") == "ok")
         status, took_s = running.stop(number)
-        values, closing = sink.metrics()
+        *values, closing = sink.metrics()
 
     assert (status, took_s < 5) == (0, True)
-    assert flags(values) == {0}
+    assert [flags(request) for request in values] == [{0}] * len(values)
     assert flags(closing) == {1}
     assert "Traceback" not in running.output
+
+
+def test_signals_that_come_together_make_one_stop(tmp_path):
+    with (
+        backend() as sink,
+        agent("run", OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint, OTEL_LLM_DATA_DIR=tmp_path) as running,
+    ):
+        running.until(lambda: running.source("host") == "ok")
+        for _ in range(50):
+            running.process.send_signal(signal.SIGTERM)
+            running.process.send_signal(signal.SIGINT)
+        status, took_s = running.stop(signal.SIGTERM)
+
+    assert (status, took_s < 5) == (0, True)
 
 
 def test_the_endpoint_for_metrics_wins_as_the_specification_says(tmp_path):

@@ -162,5 +162,6 @@ def start(ending: ExitStack, folder: Path, workers, *, stored=True, **options) -
             200,
             Resource({"host.name": HOST, "service.name": "otel-agent"}),
         )
+        telemetry.start()
         ending.callback(telemetry.shutdown, 3)
     return Line(f"http://127.0.0.1:{api.port}", otlp, app, running, settings)

@@ -58,6 +58,7 @@ def kept():
     worker.start()
     until(worker.latest)
     telemetry = Telemetry(workers, lambda: [worker.health()], exporter, 10, Resource({}))
+    telemetry.start()
     yield exporter
     telemetry.shutdown(5)
     worker.stop()
