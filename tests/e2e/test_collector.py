@@ -131,7 +131,7 @@ def test_servers_start_without_a_warning_that_nobody_can_explain(stack: Stack) -
         ]
         for name, process in stack.processes.items()
     }
-    assert said == {name: [] for name in explained}
+    assert said == {name: [] for name in stack.processes}
 
 
 def test_the_stack_listens_on_loopback_alone(stack: Stack) -> None:
