@@ -89,7 +89,7 @@ def test_metrics_traces_and_logs_are_found_in_their_stores_and_lead_to_each_othe
 
 
 def test_every_server_of_the_stack_is_scraped_and_says_it_is_well(stack: Stack) -> None:
-    jobs = {"prometheus", "collector", "loki", "alertmanager"}
+    jobs = set(stack.processes)
     up = until(lambda: found if set(found := _up(stack)) == jobs else None, "a scrape of every server")
     assert up == dict.fromkeys(jobs, 1.0)
     managers = get_json(f"{stack.ports.url('prometheus')}/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
@@ -115,8 +115,11 @@ def test_servers_start_without_a_warning_that_nobody_can_explain(stack: Stack) -
         "collector": [],
         "prometheus": [],
         "alertmanager": [],
-        # It finds its own parts, which is what one binary is for, and empty folders where blocks and segments will stand.
+        # It finds its own parts, which is what one binary is for, asks itself for work when there is none yet, and finds empty
+        # folders where blocks and segments will stand.
         "tempo": [
+            "no jobs found",
+            "/tempopb.BackendScheduler/Next",
             "address is empty in single binary mode",
             "unowned file entry ignored during wal replay",
             "failed to find segment for index",
