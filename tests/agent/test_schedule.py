@@ -16,6 +16,7 @@ ROWS = (Metric("system.thing", "gauge", "1", "What it is about.", lambda snapsho
 
 @pytest.fixture
 def start():
+    """Make and start workers; joined at the end, lest one that wakes late speaks into the next test's log."""
     workers = []
 
     def make(read, *, opened=None, interval_s=0.02, deadline_s=0.2, **more):
@@ -27,6 +28,9 @@ def start():
     yield make
     for worker in workers:
         worker.stop()
+    for thread in threading.enumerate():
+        if thread.name == "source-thing":
+            thread.join(10)
 
 
 def test_a_reading_becomes_points_once(start):
