@@ -131,7 +131,7 @@ def litellm_page() -> str:
 
 
 def _application_settings() -> Iterator[str]:
-    rows = ((f"`{row.variable}`", f"`{str(row.default).lower()}`", row.help) for row in APPLICATION_SETTINGS)
+    rows = ((f"`{row.variable}`", f"`{row.shown_default}`", row.help) for row in APPLICATION_SETTINGS)
     return _table(("variable", "default", "meaning"), rows)
 
 

@@ -9,7 +9,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from contextvars import Token
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
@@ -30,10 +30,8 @@ from opentelemetry.trace import (
 
 from . import fault, semconv
 from .metrics import TIME_PER_OUTPUT_CHUNK, ClientInstruments, create_instruments
+from .records import Reply, Request, Streamed, Value
 from .settings import Settings
-
-Value = str | bool | int | float | Sequence[str]
-"""What an attribute may hold."""
 
 _CURRENT: Final = otel_context.create_key("otel_llm.invocation")
 _MAX_MESSAGE_CHARACTERS: Final = 1024
@@ -61,62 +59,22 @@ def open_telemetry(
     return Telemetry(get_tracer(name, version, tracer_provider), create_instruments(meter), settings)
 
 
-@dataclass(slots=True)
-class Request:
-    """What is known when the call starts; None where it is not, and only parameters the caller gave."""
-
-    operation: str
-    model: str | None
-    provider: str | None = None
-    server_address: str | None = None
-    server_port: int | None = None
-    parameters: dict[str, Value] = field(default_factory=dict)  # span attributes by name
-
-
-@dataclass(slots=True)
-class Usage:
-    """Token counts as the server reported them; None where it did not."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-@dataclass(slots=True)
-class Reply:
-    """What the server answered, or the part of it that arrived."""
-
-    id: str | None = None
-    model: str | None = None
-    provider: str | None = None  # where only the reply tells
-    finish_reasons: tuple[str, ...] = ()
-    usage: Usage | None = None
-    response_length: int | None = None  # characters
-
-
-@dataclass(slots=True)
-class Streamed:
-    """What a streamed reply has besides: how it ended, and its times."""
-
-    end: str
-    first_chunk_s: float | None = None  # from the start of the call
-    intervals_s: Sequence[float] = ()  # from one chunk to the next
-    ended: tuple[float, int] | None = None  # perf_counter() and time_ns() of the end, where it is told later
+def current() -> "Invocation | None":
+    """Return the open invocation that encloses this place in the program, if any."""
+    found = otel_context.get_value(_CURRENT)
+    # A task left behind by a finished call still carries its context; what it calls is a call of its own.
+    return found if isinstance(found, Invocation) and found.is_open else None
 
 
 def may_start() -> bool:
     """Whether a call made here is one of its own: telemetry is not suppressed, and no open invocation encloses it."""
-    current = otel_context.get_value(_CURRENT)
-    # A task left behind by a finished call still carries its context; what it calls is a call of its own.
-    return is_instrumentation_enabled() and not (isinstance(current, Invocation) and current.is_open)
+    return is_instrumentation_enabled() and current() is None
 
 
 class Invocation:
     """One call. Ends once: whatever comes after the first `complete` or `fail` changes nothing. Thread-safe."""
 
-    __slots__ = ("__weakref__", "_attributes", "_lock", "_open", "_telemetry", "context", "span", "started")
+    __slots__ = ("__weakref__", "_attributes", "_lock", "_open", "_telemetry", "context", "request", "span", "started")
 
     def __init__(self, telemetry: Telemetry, request: Request) -> None:
         attributes: dict[str, Value] = {semconv.OPERATION_NAME: request.operation}
@@ -129,6 +87,7 @@ class Invocation:
             if request.server_port is not None:
                 attributes[semconv.SERVER_PORT] = request.server_port
         self._telemetry = telemetry
+        self.request = request
         self._attributes = attributes  # of the metrics: few values each; the span has the parameters besides
         self._lock = threading.Lock()
         self._open = True
@@ -144,6 +103,16 @@ class Invocation:
     def is_open(self) -> bool:
         """Whether neither `complete` nor `fail` has been called yet."""
         return self._open
+
+    def server_is(self, address: str, port: int | None) -> None:
+        """Note which server is asked, where only the outgoing request tells; the first one counts."""
+        if semconv.SERVER_ADDRESS in self._attributes:
+            return
+        found: dict[str, Value] = {semconv.SERVER_ADDRESS: address}
+        if port is not None:
+            found[semconv.SERVER_PORT] = port
+        self._attributes = {**self._attributes, **found}
+        self.span.set_attributes(found)
 
     def enter(self) -> Token[Context]:
         """Make the span current, for what the library does on behalf of this call."""

@@ -27,7 +27,20 @@ REQUEST_SEED: Final = "gen_ai.request.seed"
 REQUEST_CHOICE_COUNT: Final = "gen_ai.request.choice.count"
 REQUEST_STREAM: Final = "gen_ai.request.stream"
 REQUEST_REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
+REQUEST_ENCODING_FORMATS: Final = "gen_ai.request.encoding_formats"
+REQUEST_PREVIOUS_RESPONSE_ID: Final = "gen_ai.request.previous_response.id"
+EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
 OUTPUT_TYPE: Final = "gen_ai.output.type"
+OPENAI_REQUEST_SERVICE_TIER: Final = "openai.request.service_tier"
+OPENAI_API_TYPE: Final = "openai.api.type"
+
+# On whose behalf.
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
+SESSION_ID: Final = "session.id"
+USER_ID: Final = "user.id"
+AGENT_NAME: Final = "gen_ai.agent.name"
+PROMPT_NAME: Final = "gen_ai.prompt.name"
+PROMPT_VERSION: Final = "gen_ai.prompt.version"
 
 # The response, as the server gave it.
 RESPONSE_ID: Final = "gen_ai.response.id"
@@ -39,16 +52,50 @@ USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 USAGE_CACHE_WRITE_INPUT_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
 USAGE_REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+USAGE_PREFIX: Final = "gen_ai.usage."  # before `audio.input_tokens` and the like
+OPENAI_RESPONSE_SERVICE_TIER: Final = "openai.response.service_tier"
+OPENAI_RESPONSE_SYSTEM_FINGERPRINT: Final = "openai.response.system_fingerprint"
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - tokens of text
+
+# What was said, where it is captured: JSON on spans, structured on events.
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
+INFERENCE_DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"
+
+# The older generation's names, conventions 1.36.
+SYSTEM_1_36: Final = "gen_ai.system"
+USAGE_CACHE_CREATION_INPUT_TOKENS_1_36: Final = "gen_ai.usage.cache_creation.input_tokens"
 
 # Ours: the conventions have no name for these.
 REQUEST_REPETITION_PENALTY: Final = "otel_llm.request.repetition_penalty"  # vLLM's parameter, neither of OpenAI's two
 PROMPT_LENGTH: Final = "otel_llm.prompt.length"  # characters of text in the messages: a size, without the content
 RESPONSE_LENGTH: Final = "otel_llm.response.length"  # characters of text over all choices
+USAGE_SOURCE: Final = "otel_llm.usage.source"  # `reported` by the server, `estimated` by the client, or `unknown`
+USAGE_ESTIMATED_INPUT_TOKENS: Final = "otel_llm.usage.estimated.input_tokens"  # never under gen_ai.usage
+USAGE_ESTIMATED_OUTPUT_TOKENS: Final = "otel_llm.usage.estimated.output_tokens"
+COST: Final = "otel_llm.cost"  # US dollars
+COST_SOURCE: Final = "otel_llm.cost.source"  # `litellm`: its price list, `configured`: OTEL_LLM_PRICES
+ENGINE_QUEUE_TIME: Final = "otel_llm.engine.queue_time"  # seconds by the engine's clock, as its reply says
+ENGINE_TIME_TO_FIRST_TOKEN: Final = "otel_llm.engine.time_to_first_token"  # seconds  # noqa: S105 - tokens of text
+ENGINE_GENERATION_TIME: Final = "otel_llm.engine.generation_time"  # seconds, first token to last
+OUTSIDE_ENGINE_TIME: Final = "otel_llm.outside_engine_time"  # seconds: network, gateway and client, not the engine
+LITELLM_OVERHEAD: Final = "otel_llm.litellm.overhead"  # seconds LiteLLM spent itself, by its own word
+TEAM: Final = "otel_llm.team"
+KEY_ALIAS: Final = "otel_llm.key_alias"
 STREAM_END: Final = "otel_llm.stream.end"  # how a stream ended, a StreamEnd
 
 # Values.
 OPERATION_CHAT: Final = "chat"
+OPERATION_TEXT_COMPLETION: Final = "text_completion"
+OPERATION_EMBEDDINGS: Final = "embeddings"
+OPERATION_GENERATE_CONTENT: Final = "generate_content"
+OPERATION_RERANK: Final = "rerank"  # the conventions have none for this and the following
+OPERATION_IMAGE: Final = "image_generation"
+OPERATION_TRANSCRIPTION: Final = "transcription"
+OPERATION_SPEECH: Final = "speech"
+OPERATION_MODERATION: Final = "moderation"
 OUTPUT_TEXT: Final = "text"
 OUTPUT_JSON: Final = "json"
 TOKEN_INPUT: Final = "input"  # noqa: S105 - tokens of text
@@ -59,6 +106,24 @@ CLIENT_OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 CLIENT_TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105 - tokens of text
 CLIENT_TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
 CLIENT_TIME_PER_OUTPUT_CHUNK: Final = "gen_ai.client.operation.time_per_output_chunk"
+
+CLIENT_INFERENCE_DURATION: Final = "gen_ai.client.inference.duration"  # the newer generation from here on
+CLIENT_EMBEDDINGS_DURATION: Final = "gen_ai.client.embeddings.duration"
+CLIENT_INFERENCE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.inference.time_to_first_chunk"
+CLIENT_INFERENCE_TIME_PER_OUTPUT_CHUNK: Final = "gen_ai.client.inference.time_per_output_chunk"
+CLIENT_INFERENCE_USAGE: Final = "gen_ai.client.inference.usage."  # before `input_tokens` and the like
+CLIENT_INFERENCE_INPUT_TOKENS: Final = "gen_ai.client.inference.operation.input_tokens"
+CLIENT_INFERENCE_OUTPUT_TOKENS: Final = "gen_ai.client.inference.operation.output_tokens"
+CLIENT_EMBEDDINGS_INPUT_TOKENS: Final = "gen_ai.client.embeddings.operation.input_tokens"
+TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - tokens of text
+GRAFANA_TIME_TO_FIRST_TOKEN: Final = "gen_ai.client.time_to_first_token"  # noqa: S105 - what Grafana's agent plugin reads
+GRAFANA_TOOL_CALLS: Final = "gen_ai.client.tool_calls_per_operation"
+CLIENT_COST: Final = "otel_llm.client.cost"
+CLIENT_ESTIMATED_TOKENS: Final = "otel_llm.client.token.usage.estimated"  # noqa: S105 - tokens of text
+CLIENT_ENGINE_QUEUE_TIME: Final = "otel_llm.client.engine.queue_time"
+CLIENT_ENGINE_TIME_TO_FIRST_TOKEN: Final = "otel_llm.client.engine.time_to_first_token"  # noqa: S105 - tokens of text
+CLIENT_ENGINE_GENERATION_TIME: Final = "otel_llm.client.engine.generation_time"
+CLIENT_LITELLM_OVERHEAD: Final = "otel_llm.client.litellm.overhead"
 
 # An exception on a span, as the general conventions describe it.
 EXCEPTION_EVENT: Final = "exception"

@@ -14,7 +14,8 @@ from typing import Final
 from opentelemetry.context import Context
 
 from . import fault, leftovers
-from .invocation import Invocation, Reply, Streamed
+from .invocation import Invocation
+from .records import Reply, Streamed
 from .semconv import StreamEnd
 
 _MAX_INTERVALS: Final = 4096  # held until the end of the stream; a longer one is recorded in parts of this size

@@ -18,7 +18,7 @@ from waiting import until
 
 from otel_llm import fault
 from otel_llm.invocation import Invocation
-from otel_llm.litellm import LiteLLMInstrumentor, extract
+from otel_llm.litellm import LiteLLMInstrumentor, calls, chat, request
 
 HELLO = [{"role": "user", "content": "hi"}]
 
@@ -96,7 +96,7 @@ def wrappable(function: Any, litellm: ModuleType) -> Any:
     return type(function)(function.__code__, vars(litellm) | {"raised": None}, "completion", None, function.__closure__)
 
 
-@pytest.mark.parametrize("owner", [(extract, "read_request"), (extract, "read_reply"), (extract, "read_chunks"), (extract, "read_error"),
+@pytest.mark.parametrize("owner", [(request, "read_request"), (chat, "prompt_length"), (chat, "read_chunks"), (chat, "read_usage"), (calls, "read_error"),
                                    (Invocation, "__init__"), (Invocation, "_describe_error"), (Invocation, "_record")])  # fmt: skip
 @pytest.mark.parametrize("model", ["plain", "error429"])
 @pytest.mark.usefixtures("recording")
@@ -126,7 +126,7 @@ def test_a_fault_of_ours_never_reaches_the_application(
         fault.set_on_fault(before)
 
     assert set(faults) <= {"a fault of ours"}
-    if owner[1] in ("read_request", "__init__", "_record"):
+    if owner[1] in ("prompt_length", "__init__", "_record"):
         assert faults
 
 

@@ -9,11 +9,13 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from otel_llm.invocation import Invocation, Reply
+from otel_llm.invocation import Invocation
+from otel_llm.records import Reply
 from otel_llm.semconv import StreamEnd
 from otel_llm.streams import StreamRecorder
 
-from . import extract
+from . import chat
+from .entry import Asked
 
 _RECORDER: Final = "_otel_llm_recorder"
 _ITERATION: Final = ("__iter__", "__next__", "__aiter__", "__anext__")
@@ -21,21 +23,26 @@ _ITERATION: Final = ("__iter__", "__next__", "__aiter__", "__anext__")
 Function = Callable[..., Any]
 
 
-def follow(stream: Any, kind: type, invocation: Invocation, is_server: bool) -> None:
-    """Follow `stream`, an object of LiteLLM's stream class `kind` or a subclass of it, to its end."""
-    recorder = StreamRecorder(invocation, _reader(stream, is_server))
+def follow(stream: Any, invocation: Invocation, asked: Asked) -> bool:
+    """Follow `stream` to its end, if it is an object of LiteLLM's stream class or of a subclass of it."""
+    from litellm import CustomStreamWrapper  # long imported: it made the stream
+
+    if not isinstance(stream, CustomStreamWrapper):
+        return False
+    recorder = StreamRecorder(invocation, _reader(stream, asked))
     # A subclass may hand out an iterator of its own, which passes none of our methods.
-    if all(getattr(type(stream), name, None) is getattr(kind, name, None) for name in _ITERATION):
+    if all(getattr(type(stream), name, None) is getattr(CustomStreamWrapper, name, None) for name in _ITERATION):
         vars(stream)[_RECORDER] = recorder
     else:
         recorder.end(StreamEnd.UNOBSERVED)
+    return True
 
 
-def _reader(stream: Any, is_server: bool) -> Callable[[], Reply]:
+def _reader(stream: Any, asked: Asked) -> Callable[[], Reply]:
     # Holds the stream's parts, not the stream. The list is the one LiteLLM appends to.
     chunks, provider = stream.chunks, stream.custom_llm_provider
-    is_server = is_server and not getattr(stream, "is_mock", False) and provider != "cached_response"
-    return lambda: extract.read_chunks(chunks, provider, is_server)
+    is_server = asked.is_server and not getattr(stream, "is_mock", False) and provider != "cached_response"
+    return lambda: chat.read_chunks(chunks, provider, is_server)
 
 
 def _end(stream: Any, recorder: StreamRecorder, how: StreamEnd) -> None:

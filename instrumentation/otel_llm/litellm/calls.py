@@ -1,0 +1,145 @@
+"""The wrappers around LiteLLM's functions: start an invocation, make LiteLLM's call inside it, end it with what came of it.
+
+Plain functions take the place of functions, so that signature, coroutine flag, `copy.deepcopy` and pickling by name stay
+as they are. A wrapper whose instrumentation is off, of which other code may hold references, calls straight through.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from otel_llm import fault
+from otel_llm.invocation import Invocation, Telemetry, may_start
+from otel_llm.records import Reply
+
+from .chat import read_error
+from .entry import Asked, Entry
+from .names import Names
+from .request import is_mock
+
+Function = Callable[..., Any]
+Arguments = Callable[[tuple[Any, ...], Mapping[str, Any]], Mapping[str, Any] | None]
+"""From the arguments of one call to the arguments by name; None for a call that is recorded elsewhere."""
+
+
+@dataclass(frozen=True)
+class Active:
+    """What wrappers need while the instrumentation is on."""
+
+    telemetry: Telemetry
+    names: Names
+
+
+class State:
+    """Whether the instrumentation is on, for all wrappers."""
+
+    active: Active | None = None
+
+
+def by_position(original: Function) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Mapping[str, Any]]:
+    """Return what names the arguments of a call to `original`."""
+    names = tuple(inspect.signature(original).parameters)
+    return lambda args, kwargs: {**dict(zip(names, args, strict=False)), **kwargs} if args else kwargs
+
+
+def wrapper_of(original: Function, entry: Entry, arguments: Arguments) -> Function:
+    """Make the wrapper that takes the place of `original`."""
+    return (_async_wrapper if inspect.iscoroutinefunction(original) else _sync_wrapper)(original, entry, arguments)
+
+
+def _sync_wrapper(original: Function, entry: Entry, arguments: Arguments) -> Function:
+    flag = entry.coroutine_flag
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if flag is not None and kwargs.get(flag) is True:
+            result = original(*args, **kwargs)
+            return _follow(result, entry, arguments, args, kwargs) if inspect.iscoroutine(result) else result
+        started = _start(entry, arguments, args, kwargs)
+        if started is None:
+            return original(*args, **kwargs)
+        invocation = started.invocation
+        token = invocation.enter()
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            _fail(invocation, error)
+            raise
+        finally:
+            invocation.leave(token)
+        _finish(started, result)
+        return result
+
+    return wrapper
+
+
+def _async_wrapper(original: Function, entry: Entry, arguments: Arguments) -> Function:
+    @functools.wraps(original)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return await _follow(original(*args, **kwargs), entry, arguments, args, kwargs)
+
+    return wrapper
+
+
+async def _follow(
+    call: Coroutine[Any, Any, Any], entry: Entry, arguments: Arguments, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    started = _start(entry, arguments, args, kwargs)
+    if started is None:
+        return await call
+    invocation = started.invocation
+    token = invocation.enter()
+    try:
+        result = await call
+    except BaseException as error:
+        _fail(invocation, error)
+        raise
+    finally:
+        invocation.leave(token)
+    _finish(started, result)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    invocation: Invocation
+    entry: Entry
+    asked: Asked
+
+
+def _start(entry: Entry, arguments: Arguments, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Started | None:
+    active = State.active
+    if active is None:
+        return None
+    try:
+        by_name = arguments(args, kwargs) if may_start() else None
+        if by_name is None:
+            return None
+        request = entry.read_request(by_name, active.names)
+        return _Started(Invocation(active.telemetry, request), entry, Asked(by_name, not is_mock(by_name)))
+    except Exception as own:
+        fault.report("start of a LiteLLM call", own)
+        return None
+
+
+def _fail(invocation: Invocation, error: BaseException) -> None:
+    try:
+        reply = read_error(error)
+    except Exception as own:
+        fault.report("error of a LiteLLM call", own)
+        reply = Reply()
+    invocation.fail(error, reply)
+
+
+def _finish(started: _Started, result: Any) -> None:
+    entry = started.entry
+    try:
+        if entry.follow is not None and entry.follow(result, started.invocation, started.asked):
+            return
+        reply = entry.read_reply(result, started.asked)
+    except Exception as own:
+        fault.report("reply of a LiteLLM call", own)
+        reply = Reply()
+    started.invocation.complete(reply)

@@ -1,0 +1,31 @@
+"""What a row of the table of entry points holds, and what its readers are given."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from otel_llm.invocation import Invocation
+from otel_llm.records import Reply, Request
+
+from .names import Names
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the reader of a reply may need of the call: its arguments by name, and whether a server was to answer them."""
+
+    arguments: Mapping[str, Any]
+    is_server: bool  # false where LiteLLM makes the reply up
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row. Readers run in the application's call: they take nothing apart, consume nothing and change nothing."""
+
+    name: str  # the attribute of the module `litellm`
+    read_request: Callable[[Mapping[str, Any], Names], Request]
+    read_reply: Callable[[Any, Asked], Reply]
+    follow: Callable[[Any, Invocation, Asked], bool] | None = None
+    """Takes a result over that is a stream, and says whether it did."""
+    coroutine_flag: str | None = None
+    """The argument by which LiteLLM itself gets a coroutine from the sync function."""

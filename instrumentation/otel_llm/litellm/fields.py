@@ -1,0 +1,41 @@
+"""Looking at LiteLLM's objects, which may be of any version and hold anything: a look costs little and never raises."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def field(thing: Any, name: str) -> Any:
+    """Return a field of an object or of a mapping, None where it has none; plain `getattr` costs microseconds where it misses."""
+    if isinstance(thing, dict):
+        return thing.get(name)
+    try:
+        fields = vars(thing)
+        return fields[name] if name in fields else (thing.model_extra or {}).get(name)
+    except (TypeError, AttributeError):  # not Pydantic's
+        return getattr(thing, name, None)
+
+
+def hidden_params(reply: object) -> Mapping[str, object]:
+    """Return what LiteLLM notes about a reply beside it, by name; empty where it notes nothing."""
+    hidden = getattr(reply, "_hidden_params", None)
+    return hidden if isinstance(hidden, Mapping) else {}
+
+
+def text(value: object) -> str | None:
+    """Return a string that is not empty, else None."""
+    return value if isinstance(value, str) and value else None
+
+
+def whole(value: object) -> int | None:
+    """Return a count: an integer not below zero, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def content_length(content: object) -> int:
+    """Characters of text in the content of one message: a string, or a list of parts."""
+    if isinstance(content, str):
+        return len(content)
+    if not isinstance(content, list | tuple):
+        return 0
+    texts = (part.get("text") if isinstance(part, dict) else getattr(part, "text", None) for part in content)
+    return sum(len(text) for text in texts if isinstance(text, str))
