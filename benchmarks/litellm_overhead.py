@@ -34,7 +34,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import SpanKind, set_span_in_context, use_span
 
 from otel_llm.litellm import LiteLLMInstrumentor
-from otel_llm.metrics import create_instruments
+from otel_llm.metrics import DURATION, TOKEN_USAGE, histogram
 
 CHUNKS = 32
 ARGUMENTS: dict[str, Any] = {
@@ -50,6 +50,7 @@ POINT = {
     "gen_ai.request.model": "model",
     "server.address": "127.0.0.1",
     "server.port": 8000,
+    "gen_ai.response.model": "model",
 }
 
 
@@ -103,13 +104,14 @@ class Bench:
         self.tracers.add_span_processor(BatchSpanProcessor(self.exported, max_queue_size=100_000))
         self.meters = MeterProvider([PeriodicExportingMetricReader(CountMetrics(), export_interval_millis=5_000)])
         self._tracer = self.tracers.get_tracer("floor")
-        self._instruments = create_instruments(self.meters.get_meter("floor"))
+        meter = self.meters.get_meter("floor")
+        self._duration, self._tokens = histogram(meter, DURATION), histogram(meter, TOKEN_USAGE)
 
     def _points(self, span: Any, seconds: float) -> None:
         context = set_span_in_context(span)
-        self._instruments.duration.record(seconds, POINT, context)
-        self._instruments.token_usage.record(11, {**POINT, "gen_ai.token.type": "input"}, context)
-        self._instruments.token_usage.record(CHUNKS, {**POINT, "gen_ai.token.type": "output"}, context)
+        self._duration.record(seconds, POINT, context)
+        self._tokens.record(11, {**POINT, "gen_ai.token.type": "input"}, context)
+        self._tokens.record(CHUNKS, {**POINT, "gen_ai.token.type": "output"}, context)
 
     def floor(self, call: Callable[[], Any]) -> None:
         started = time.perf_counter()

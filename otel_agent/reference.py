@@ -1,5 +1,6 @@
 """The generated reference: one page per kind of declaration, printed, written or compared with what is in the folder."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -13,7 +14,8 @@ from otel_agent.settings import Settings
 from otel_agent.sources import SOURCES
 from otel_agent.telemetry import own
 from otel_agent.telemetry.naming import prometheus_name
-from otel_llm import semconv
+from otel_llm.attributes import ATTRIBUTES as CLIENT_ATTRIBUTES
+from otel_llm.litellm.router_metrics import METRICS as ROUTER_METRICS
 from otel_llm.metrics import METRICS as CLIENT_METRICS
 from otel_llm.settings import SETTINGS as APPLICATION_SETTINGS
 
@@ -89,50 +91,44 @@ def settings_page() -> str:
     lines.append(
         "\n## In applications\n\nRead by the instrumentation; a value that cannot be understood is named in a warning, and the default is used.\n"
     )
-    lines.extend(_application_settings())
+    lines.append(application_settings())
     return "\n".join(lines) + "\n"
 
 
-def litellm_page() -> str:
-    """Return the reference of what the LiteLLM instrumentation records."""
-    declared = {
-        text for name, text in vars(semconv).items() if name.isupper() and isinstance(text, str) and "." in text
-    }
-    elsewhere = {row.name for row in CLIENT_METRICS} | {semconv.TOKEN_TYPE}  # of metrics alone
-    own = sorted(name for name in declared if name.startswith("otel_llm."))
-    names = sorted(declared - elsewhere - set(own))
-    lines = [
-        HEAD + "# LiteLLM\n",
-        "`pip install 'otel-llm[auto]'`, then start the application by `opentelemetry-instrument`. Each `litellm.completion` and `acompletion`, plain or",
-        "streamed, is one CLIENT span `chat {model}` that is current during the call, so that the HTTP span nests below it. Prompts and replies are not",
-        "recorded. What the caller did not give and the server did not report is absent: a stream whose server sends no usage has no token counts,",
-        "although LiteLLM offers an estimate there. Versions of LiteLLM from 1.106 are wrapped; 1.109 is the tested one.\n",
-        "Names that an application binds before the instrumentation starts (`from litellm import completion` in a module imported earlier) are not seen.",
-        "The launcher starts first, so this concerns only applications that call `instrument()` themselves.\n",
-        "## Metrics\n",
-        *_table(
-            ("metric", "unit", "attributes", "meaning"),
+def client_metrics() -> str:
+    """Return the table of what the instrumentation of applications counts and times."""
+    return "\n".join(
+        _table(
+            ("metric", "kind", "unit", "attributes", "meaning", "recorded"),
             (
-                (f"`{row.name}`", f"`{row.unit}`", "<br>".join(f"`{name}`" for name in row.attributes), row.help)
-                for row in CLIENT_METRICS
+                (
+                    f"`{row.name}`",
+                    row.kind,
+                    f"`{row.unit}`",
+                    "<br>".join(f"`{name}`" for name in row.attributes),
+                    row.help,
+                    f"with `{row.only}`" if row.only else "always",
+                )
+                for row in (*CLIENT_METRICS, *ROUTER_METRICS)
             ),
-        ),
-        "\nAll are histograms with the bounds of the GenAI conventions; points carry the span's context, so exemplars lead to the trace.\n",
-        "## Attributes of the span\n",
-        "Under the names of the GenAI conventions: " + ", ".join(f"`{name}`" for name in names) + ".\n",
-        "Ours, where they have no name: " + ", ".join(f"`{name}`" for name in own) + ".\n",
-        f"`{semconv.STREAM_END}` says how a stream ended: "
-        + ", ".join(f"`{end.value}`" for end in semconv.StreamEnd)
-        + ".\n",
-        "## Settings\n",
-        *_application_settings(),
-    ]
-    return "\n".join(lines) + "\n"
+        )
+    )
 
 
-def _application_settings() -> Iterator[str]:
-    rows = ((f"`{row.variable}`", f"`{row.shown_default}`", row.help) for row in APPLICATION_SETTINGS)
-    return _table(("variable", "default", "meaning"), rows)
+def client_attributes() -> str:
+    """Return the table of what the spans of an application carry."""
+    return "\n".join(
+        _table(("attribute", "type", "meaning"), ((f"`{row.name}`", row.type, row.help) for row in CLIENT_ATTRIBUTES))
+    )
+
+
+def application_settings() -> str:
+    """Return the table of what can be set for the instrumentation of applications."""
+    rows = (
+        (f"`{row.variable}`", f"`{row.shown_default}`" if row.shown_default else "", row.help)
+        for row in APPLICATION_SETTINGS
+    )
+    return "\n".join(_table(("variable", "default", "meaning"), rows))
 
 
 def api_page() -> str:
@@ -180,25 +176,52 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics_page,
     "settings.md": settings_page,
     "api.md": api_page,
-    "litellm.md": litellm_page,
 }
+"""Pages that are generated whole."""
+
+SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
+    "litellm.md": {
+        "metrics": client_metrics,
+        "attributes": client_attributes,
+        "settings": application_settings,
+    },
+}
+"""Parts of pages that are written by hand, between `<!-- generated: NAME -->` and `<!-- end -->`."""
+
+
+def filled(text: str, sections: dict[str, Callable[[], str]]) -> str:
+    """Put the generated parts into a page; ValueError names a part that the page has no place for."""
+    for name, section in sections.items():
+        text, count = re.subn(
+            rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)",
+            lambda match, section=section: f"{match[1]}\n{section()}\n\n{match[2]}",  # type: ignore[misc]
+            text,
+            flags=re.DOTALL,
+        )
+        if not count:
+            raise ValueError(f"no place for the generated part {name!r}")
+    return text
 
 
 def main(*, write: Path | None, check: Path | None) -> int:
     """Print, write or check the pages; returns 1 where a page in `check` is not what the declarations say."""
+    if write is None and check is None:
+        print("\n".join(page() for page in PAGES.values()))
+        print("\n".join(section() for sections in SECTIONS.values() for section in sections.values()))
+        return 0
+    folder = write or check
+    assert folder is not None
+    wanted = {folder / name: page() for name, page in PAGES.items()}
+    for name, sections in SECTIONS.items():
+        page = folder / name
+        if page.is_file():  # the rest of it is written by hand
+            wanted[page] = filled(page.read_text(encoding="utf-8"), sections)
     if write is not None:
         write.mkdir(parents=True, exist_ok=True)
-        for name, page in PAGES.items():
-            (write / name).write_text(page(), encoding="utf-8")
+        for page, text in wanted.items():
+            page.write_text(text, encoding="utf-8")
         return 0
-    if check is not None:
-        stale = [
-            name
-            for name, page in PAGES.items()
-            if not (check / name).is_file() or (check / name).read_text(encoding="utf-8") != page()
-        ]
-        for name in stale:
-            print(f"{check / name} is not up to date: run `make docs`", file=sys.stderr)
-        return 1 if stale else 0
-    print("\n".join(page() for page in PAGES.values()))
-    return 0
+    stale = [page for page, text in wanted.items() if not page.is_file() or page.read_text(encoding="utf-8") != text]
+    for page in stale:
+        print(f"{page} is not up to date: run `make docs`", file=sys.stderr)
+    return 1 if stale else 0

@@ -7,16 +7,17 @@ A library's wrapper starts an `Invocation`, makes the library's call inside `ent
 
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final
 
 from opentelemetry import context as otel_context
+from opentelemetry._logs import LoggerProvider
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.metrics import MeterProvider, get_meter
+from opentelemetry.metrics import Meter, MeterProvider, get_meter
 from opentelemetry.trace import (
     Span,
     SpanKind,
@@ -29,9 +30,18 @@ from opentelemetry.trace import (
 )
 
 from . import fault, semconv
-from .metrics import TIME_PER_OUTPUT_CHUNK, ClientInstruments, create_instruments
+from .coexistence import mark, outer_call, unmark
+from .content import ContentRecorder, open_content
+from .conventions import Generations, generations
+from .describe import describe
+from .masks import read_masks
+from .points import Points
+from .pricing import Prices, read_prices
 from .records import Reply, Request, Streamed, Value
 from .settings import Settings
+
+Moment = tuple[float, int]
+"""A moment by two clocks: seconds of the one that durations are taken from, and time_ns()."""
 
 _CURRENT: Final = otel_context.create_key("otel_llm.invocation")
 _MAX_MESSAGE_CHARACTERS: Final = 1024
@@ -43,8 +53,13 @@ class Telemetry:
     """What an instrumented process records with, made once when an instrumentor starts."""
 
     tracer: Tracer
-    instruments: ClientInstruments
+    meter: Meter
+    points: Points
     settings: Settings
+    generations: Generations = field(default_factory=Generations)
+    content: ContentRecorder | None = None
+    mask: Callable[[str], str] = str
+    prices: Prices = field(default_factory=Prices)
 
 
 def open_telemetry(
@@ -53,17 +68,36 @@ def open_telemetry(
     settings: Settings,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
 ) -> Telemetry:
-    """Make tracer and instruments from the given providers, or from the process-wide ones."""
+    """Make tracer, instruments and what captures content from the given providers, or from the process-wide ones."""
+    spoken = generations(settings.stability_opt_in)
     meter = get_meter(name, version, meter_provider)
-    return Telemetry(get_tracer(name, version, tracer_provider), create_instruments(meter), settings)
+    tracer = get_tracer(name, version, tracer_provider)
+    masks = read_masks(settings)
+    return Telemetry(
+        tracer,
+        meter,
+        Points(meter, settings, spoken),
+        settings,
+        spoken,
+        open_content(settings, logger_provider, masks=masks, name=name, version=version),
+        lambda text: masks.head(text, _MAX_MESSAGE_CHARACTERS)[0],
+        read_prices(settings.prices),
+    )
+
+
+def enclosing() -> "Invocation | None":
+    """Return the invocation whose context this is, open or ended."""
+    found = otel_context.get_value(_CURRENT)
+    return found if isinstance(found, Invocation) else None
 
 
 def current() -> "Invocation | None":
     """Return the open invocation that encloses this place in the program, if any."""
-    found = otel_context.get_value(_CURRENT)
+    found = enclosing()
     # A task left behind by a finished call still carries its context; what it calls is a call of its own.
-    return found if isinstance(found, Invocation) and found.is_open else None
+    return found if found is not None and found.is_open else None
 
 
 def may_start() -> bool:
@@ -74,30 +108,44 @@ def may_start() -> bool:
 class Invocation:
     """One call. Ends once: whatever comes after the first `complete` or `fail` changes nothing. Thread-safe."""
 
-    __slots__ = ("__weakref__", "_attributes", "_lock", "_open", "_telemetry", "context", "request", "span", "started")
+    __slots__ = (
+        "__weakref__", "_is_covered", "_lock", "_open", "_point", "_telemetry", "context", "ended", "request", "span",
+        "started",
+    )  # fmt: skip
 
-    def __init__(self, telemetry: Telemetry, request: Request) -> None:
-        attributes: dict[str, Value] = {semconv.OPERATION_NAME: request.operation}
-        if request.provider is not None:
-            attributes[semconv.PROVIDER_NAME] = request.provider
-        if request.model is not None:
-            attributes[semconv.REQUEST_MODEL] = request.model
-        if request.server_address is not None:
-            attributes[semconv.SERVER_ADDRESS] = request.server_address
-            if request.server_port is not None:
-                attributes[semconv.SERVER_PORT] = request.server_port
+    def __init__(self, telemetry: Telemetry, request: Request, began: Moment | None = None) -> None:
+        """Start now, or at the moment it `began`; `ended` can then be set to the moment it ended."""
         self._telemetry = telemetry
-        self.request = request
-        self._attributes = attributes  # of the metrics: few values each; the span has the parameters besides
         self._lock = threading.Lock()
         self._open = True
-        self.started = perf_counter()
-        self.span: Span = telemetry.tracer.start_span(
+        self.request = request
+        self.started = perf_counter() if began is None else began[0]
+        self.ended: Moment | None = None
+        self._point: dict[str, Value] = telemetry.points.point_of(request)
+        outer = outer_call(request.operation)
+        self._is_covered = outer is not None
+        if outer is not None:
+            self.span: Span = outer
+            outer.set_attributes(self._known())
+            self.context: Context = otel_context.set_value(_CURRENT, self)
+            return
+        self.span = telemetry.tracer.start_span(
             f"{request.operation} {request.model}" if request.model is not None else request.operation,
             kind=SpanKind.CLIENT,
-            attributes={**attributes, **request.parameters},
+            attributes=telemetry.generations.rename(self._known()),
+            start_time=began[1] if began is not None else None,
         )
-        self.context: Context = otel_context.set_value(_CURRENT, self, set_span_in_context(self.span))
+        context = otel_context.set_value(_CURRENT, self, set_span_in_context(self.span))
+        self.context = mark(context, request.operation)
+
+    def _known(self) -> dict[str, Value]:
+        request = self.request
+        known = {**self._point, **request.parameters}
+        if request.model is not None:  # points may have it capped
+            known[semconv.REQUEST_MODEL] = request.model
+        if request.server_address is not None:
+            known[semconv.SERVER_ADDRESS] = request.server_address
+        return known
 
     @property
     def is_open(self) -> bool:
@@ -106,13 +154,14 @@ class Invocation:
 
     def server_is(self, address: str, port: int | None) -> None:
         """Note which server is asked, where only the outgoing request tells; the first one counts."""
-        if semconv.SERVER_ADDRESS in self._attributes:
+        if semconv.SERVER_ADDRESS in self._point:
             return
         found: dict[str, Value] = {semconv.SERVER_ADDRESS: address}
         if port is not None:
             found[semconv.SERVER_PORT] = port
-        self._attributes = {**self._attributes, **found}
         self.span.set_attributes(found)
+        found[semconv.SERVER_ADDRESS] = self._telemetry.points.server(address)
+        self._point = {**self._point, **found}
 
     def enter(self) -> Token[Context]:
         """Make the span current, for what the library does on behalf of this call."""
@@ -135,45 +184,36 @@ class Invocation:
 
     def record_chunk_intervals(self, intervals_s: Sequence[float]) -> None:
         """Record times from one chunk to the next; before the end, where a stream is too long to hold them all."""
-        record, context, known = (
-            self._telemetry.instruments.time_per_output_chunk.record,
-            self.context,
-            self._attributes,
-        )
-        point = {name: known[name] for name in TIME_PER_OUTPUT_CHUNK.attributes if name in known}
-        for seconds in intervals_s:
-            record(seconds, point, context)
+        if self._is_covered:
+            return
+        self._telemetry.points.intervals(intervals_s, self._telemetry.generations.rename(self._point), self.context)
 
     def _take(self) -> bool:
         with self._lock:
             was_open, self._open = self._open, False
         return was_open
 
-    def _point(self, response_model: str | None) -> dict[str, Value]:
-        return (
-            self._attributes if response_model is None else {**self._attributes, semconv.RESPONSE_MODEL: response_model}
-        )
-
     def _end(self, reply: Reply | None, streamed: Streamed | None, error: BaseException | None) -> None:
-        ended, ended_ns = perf_counter(), None
+        told = streamed.ended if streamed is not None and streamed.ended is not None else self.ended
+        ended, ended_ns = told if told is not None else (perf_counter(), None)
         try:
-            if streamed is not None and streamed.ended is not None:
-                ended, ended_ns = streamed.ended
+            elapsed_s = ended - self.started
+            if reply is not None and reply.provider is not None and semconv.PROVIDER_NAME not in self._point:
+                self._point = {**self._point, semconv.PROVIDER_NAME: reply.provider}
+            failed = type(error).__qualname__ if error is not None else reply.error if reply is not None else None
             end: dict[str, Value] = {}
-            if reply is not None and reply.provider is not None and semconv.PROVIDER_NAME not in self._attributes:
-                self._attributes[semconv.PROVIDER_NAME] = end[semconv.PROVIDER_NAME] = reply.provider
             if self.span.is_recording():
-                if reply is not None:
-                    _describe(reply, end)
-                if streamed is not None:
-                    end[semconv.STREAM_END] = streamed.end
-                    if streamed.first_chunk_s is not None:
-                        end[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = streamed.first_chunk_s
+                end = self._describe(elapsed_s, reply, streamed, failed)
                 if error is not None:
-                    end[semconv.ERROR_TYPE] = type(error).__qualname__
                     self._describe_error(error)
-                self.span.set_attributes(end)
-            self._record(ended - self.started, reply, streamed, error)
+                elif failed is not None:
+                    self.span.set_status(Status(StatusCode.ERROR, failed))
+            if self._is_covered:
+                return
+            unmark(self.context, self.request.operation)
+            if self.request.content is not None:
+                self._record_content(end, reply)
+            self._telemetry.points.call(elapsed_s, self._point, reply, streamed, failed, self.context)
         except Exception as own:
             fault.report("end of an invocation", own)
         finally:
@@ -183,25 +223,30 @@ class Invocation:
             except Exception as own:
                 fault.report("end of a span", own)
 
-    def _record(
-        self, elapsed_s: float, reply: Reply | None, streamed: Streamed | None, error: BaseException | None
-    ) -> None:
-        instruments, context = self._telemetry.instruments, self.context
-        point = self._point(reply.model if reply is not None else None)
-        if reply is not None and reply.usage is not None:
-            for count, kind in (
-                (reply.usage.input_tokens, semconv.TOKEN_INPUT),
-                (reply.usage.output_tokens, semconv.TOKEN_OUTPUT),
-            ):
-                if count is not None:
-                    instruments.token_usage.record(count, {**point, semconv.TOKEN_TYPE: kind}, context)
+    def _describe(
+        self, elapsed_s: float, reply: Reply | None, streamed: Streamed | None, failed: str | None
+    ) -> dict[str, Value]:
+        end: dict[str, Value] = {}
+        if reply is not None:
+            describe(reply, end, elapsed_s, operation=self.request.operation, failed=failed is not None)
+            if reply.provider is not None:
+                end[semconv.PROVIDER_NAME] = self._point[semconv.PROVIDER_NAME]
         if streamed is not None:
+            end[semconv.STREAM_END] = streamed.end
             if streamed.first_chunk_s is not None:
-                instruments.time_to_first_chunk.record(streamed.first_chunk_s, point, context)
-            self.record_chunk_intervals(streamed.intervals_s)
-        if error is not None:
-            point = {**point, semconv.ERROR_TYPE: type(error).__qualname__}
-        instruments.duration.record(elapsed_s, point, context)
+                end[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = streamed.first_chunk_s
+        if failed is not None:
+            end[semconv.ERROR_TYPE] = failed
+        end = self._telemetry.generations.rename(end)
+        self.span.set_attributes(end)
+        return end
+
+    def _record_content(self, end: Mapping[str, Value], reply: Reply | None) -> None:
+        if self._telemetry.content is None:
+            return
+        known = {**self._telemetry.generations.rename(self._known()), **end}
+        said = reply.content if reply is not None else None
+        self._telemetry.content.record(self.span, self.context, known, self.request.content, said)
 
     def _describe_error(self, error: BaseException) -> None:
         kind = type(error)
@@ -215,31 +260,7 @@ class Invocation:
             ],
         }
         if self._telemetry.settings.capture_error_message:
-            message = event[semconv.EXCEPTION_MESSAGE] = str(error)[:_MAX_MESSAGE_CHARACTERS]
+            message = event[semconv.EXCEPTION_MESSAGE] = self._telemetry.mask(str(error))
             summary = f"{summary}: {message}"
         self.span.add_event(semconv.EXCEPTION_EVENT, event)
         self.span.set_status(Status(StatusCode.ERROR, summary))
-
-
-def _describe(reply: Reply, end: dict[str, Value]) -> None:
-    if reply.id is not None:
-        end[semconv.RESPONSE_ID] = reply.id
-    if reply.model is not None:
-        end[semconv.RESPONSE_MODEL] = reply.model
-    if reply.finish_reasons:
-        end[semconv.RESPONSE_FINISH_REASONS] = reply.finish_reasons
-    if reply.response_length is not None:
-        end[semconv.RESPONSE_LENGTH] = reply.response_length
-    usage = reply.usage
-    if usage is None:
-        return
-    if usage.input_tokens is not None:
-        end[semconv.USAGE_INPUT_TOKENS] = usage.input_tokens
-    if usage.output_tokens is not None:
-        end[semconv.USAGE_OUTPUT_TOKENS] = usage.output_tokens
-    if usage.cache_read_tokens is not None:
-        end[semconv.USAGE_CACHE_READ_INPUT_TOKENS] = usage.cache_read_tokens
-    if usage.cache_write_tokens is not None:
-        end[semconv.USAGE_CACHE_WRITE_INPUT_TOKENS] = usage.cache_write_tokens
-    if usage.reasoning_tokens is not None:
-        end[semconv.USAGE_REASONING_OUTPUT_TOKENS] = usage.reasoning_tokens

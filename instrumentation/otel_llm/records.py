@@ -77,6 +77,7 @@ class Reply:
     usage: Usage | None = None
     response_length: int | None = None  # characters
     tool_calls: int | None = None
+    error: str | None = None  # the server's word for a failure that raises nothing into the caller
     cost: Cost | None = None
     engine: EngineTimes | None = None
     attributes: dict[str, Value] = field(default_factory=dict)  # span attributes by name, of this library alone

@@ -38,6 +38,7 @@ OPENAI_API_TYPE: Final = "openai.api.type"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
 SESSION_ID: Final = "session.id"
 USER_ID: Final = "user.id"
+AGENT_ID: Final = "gen_ai.agent.id"
 AGENT_NAME: Final = "gen_ai.agent.name"
 PROMPT_NAME: Final = "gen_ai.prompt.name"
 PROMPT_VERSION: Final = "gen_ai.prompt.version"
@@ -84,7 +85,32 @@ OUTSIDE_ENGINE_TIME: Final = "otel_llm.outside_engine_time"  # seconds: network,
 LITELLM_OVERHEAD: Final = "otel_llm.litellm.overhead"  # seconds LiteLLM spent itself, by its own word
 TEAM: Final = "otel_llm.team"
 KEY_ALIAS: Final = "otel_llm.key_alias"
+RERANK_DOCUMENTS: Final = "otel_llm.rerank.documents"  # how many were given
+RERANK_TOP_N: Final = "otel_llm.rerank.top_n"  # how many of them were asked for
+RERANK_RESULTS: Final = "otel_llm.rerank.results"  # how many came back
+RERANK_SEARCH_UNITS: Final = "otel_llm.rerank.search_units"  # what Cohere bills
+IMAGE_SIZE: Final = "otel_llm.image.size"  # as asked for, `1024x1024`
+IMAGE_QUALITY: Final = "otel_llm.image.quality"
+IMAGE_COUNT: Final = "otel_llm.image.count"  # how many came back
+AUDIO_VOICE: Final = "otel_llm.audio.voice"
+AUDIO_SIZE: Final = "otel_llm.audio.size"  # bytes of the recording to transcribe
+AUDIO_DURATION: Final = "otel_llm.audio.duration"  # seconds of it, by the server's word
+MODERATION_FLAGGED: Final = "otel_llm.moderation.flagged"
 STREAM_END: Final = "otel_llm.stream.end"  # how a stream ended, a StreamEnd
+
+# A request to LiteLLM's Router, which is one attempt or several on the deployments of one model group or several.
+ROUTER_MODEL_GROUP: Final = "otel_llm.router.model_group"  # what was asked for; of an attempt: the group it was made in
+ROUTER_STRATEGY: Final = "otel_llm.router.strategy"
+ROUTER_DEPLOYMENT_ID: Final = "otel_llm.router.deployment.id"  # of a request: the deployment that answered
+ROUTER_DEPLOYMENT_ORDER: Final = "otel_llm.router.deployment.order"
+ROUTER_ATTEMPT: Final = "otel_llm.router.attempt.number"  # within the request, from 1
+ROUTER_ATTEMPTS: Final = "otel_llm.router.attempt.count"
+ROUTER_RETRIES: Final = "otel_llm.router.retry.count"
+ROUTER_FALLBACKS: Final = "otel_llm.router.fallback.count"
+ROUTER_FALLBACK_GROUPS: Final = "otel_llm.router.fallback.model_groups"  # in the order in which they were asked
+ROUTER_FALLBACK_GROUP: Final = "otel_llm.router.fallback.model_group"
+ROUTER_COOLING: Final = "otel_llm.router.cooldown.deployment.ids"  # passed over because they were cooling down
+ROUTER_MID_STREAM: Final = "otel_llm.router.mid_stream"  # the routing of a stream that broke after it was handed out
 
 # Values.
 OPERATION_CHAT: Final = "chat"
@@ -93,11 +119,16 @@ OPERATION_EMBEDDINGS: Final = "embeddings"
 OPERATION_GENERATE_CONTENT: Final = "generate_content"
 OPERATION_RERANK: Final = "rerank"  # the conventions have none for this and the following
 OPERATION_IMAGE: Final = "image_generation"
+OPERATION_IMAGE_EDIT: Final = "image_edit"
+OPERATION_IMAGE_VARIATION: Final = "image_variation"
 OPERATION_TRANSCRIPTION: Final = "transcription"
 OPERATION_SPEECH: Final = "speech"
 OPERATION_MODERATION: Final = "moderation"
+OPENAI_API_RESPONSES: Final = "responses"
 OUTPUT_TEXT: Final = "text"
 OUTPUT_JSON: Final = "json"
+OUTPUT_IMAGE: Final = "image"
+OUTPUT_SPEECH: Final = "speech"
 TOKEN_INPUT: Final = "input"  # noqa: S105 - tokens of text
 TOKEN_OUTPUT: Final = "output"  # noqa: S105 - tokens of text
 
@@ -119,11 +150,17 @@ TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - tokens of text
 GRAFANA_TIME_TO_FIRST_TOKEN: Final = "gen_ai.client.time_to_first_token"  # noqa: S105 - what Grafana's agent plugin reads
 GRAFANA_TOOL_CALLS: Final = "gen_ai.client.tool_calls_per_operation"
 CLIENT_COST: Final = "otel_llm.client.cost"
-CLIENT_ESTIMATED_TOKENS: Final = "otel_llm.client.token.usage.estimated"  # noqa: S105 - tokens of text
+CLIENT_ESTIMATED_TOKENS: Final = "otel_llm.client.token.usage.estimated"
 CLIENT_ENGINE_QUEUE_TIME: Final = "otel_llm.client.engine.queue_time"
 CLIENT_ENGINE_TIME_TO_FIRST_TOKEN: Final = "otel_llm.client.engine.time_to_first_token"  # noqa: S105 - tokens of text
 CLIENT_ENGINE_GENERATION_TIME: Final = "otel_llm.client.engine.generation_time"
-CLIENT_LITELLM_OVERHEAD: Final = "otel_llm.client.litellm.overhead"
+
+ROUTER_REQUEST_DURATION: Final = "otel_llm.router.request.duration"
+ROUTER_RETRIED: Final = "otel_llm.router.retries"
+ROUTER_FELL_BACK: Final = "otel_llm.router.fallbacks"
+ROUTER_COOLDOWNS: Final = "otel_llm.router.cooldowns"
+ROUTER_REMAINING_REQUESTS: Final = "otel_llm.router.remaining_requests"
+ROUTER_REMAINING_TOKENS: Final = "otel_llm.router.remaining_tokens"
 
 # An exception on a span, as the general conventions describe it.
 EXCEPTION_EVENT: Final = "exception"

@@ -9,15 +9,9 @@ from types import ModuleType
 
 import pytest
 from instrumentation.openai_server import OpenAIServer, serve
-from instrumentation.recording import Recording
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from instrumentation.recording import Recording, record
 
 from otel_llm import fault
-from otel_llm.litellm import LiteLLMInstrumentor
 
 HERE = Path(__file__).parent
 
@@ -61,14 +55,5 @@ def _no_fault_of_ours() -> Iterator[None]:
 @pytest.fixture
 def recording(litellm: ModuleType) -> Iterator[Recording]:  # noqa: ARG001 - imported first, as most applications do
     """Instrument LiteLLM with an SDK of this test's own."""
-    exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
-    tracer_provider, meter_provider = (
-        TracerProvider(shutdown_on_exit=False),
-        MeterProvider([reader], shutdown_on_exit=False),
-    )
-    tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
-    instrumentor = LiteLLMInstrumentor()
-    instrumentor.instrument(tracer_provider=tracer_provider, meter_provider=meter_provider)
-    yield Recording(exporter, reader, tracer_provider, meter_provider)
-    if instrumentor.is_instrumented_by_opentelemetry:
-        instrumentor.uninstrument()
+    with record() as recording:
+        yield recording

@@ -12,8 +12,10 @@ A model's name is a list of words joined by `-`; what they do:
     hang        wait until the client goes away (at most 30 s)
     drop        break the connection in the middle of a stream
     tools       answer with a tool call
+    seconds     a transcription is billed by its seconds, not by tokens
 
-Streams carry a usage chunk when asked for it by `stream_options`, as the real API does, or when the model says `usage`.
+Chat, /completions, /embeddings, /rerank, /images/*, /audio/* and /moderations are served; forms of files are read as far
+as their fields. Streams carry a usage chunk when asked for it by `stream_options`, as the real API does, or when the model says `usage`.
 What the server saw of each request (path, headers, body) is kept in `requests`, the newest last, 1000 at most.
 """
 
@@ -22,8 +24,10 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.parser import BytesParser
+from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -43,6 +47,21 @@ TOOL_CALL = {
     "type": "function",
     "function": {"name": "weather", "arguments": '{"city": "Ulm"}'},
 }
+EMBEDDINGS_USAGE = {"prompt_tokens": 5, "total_tokens": 5}
+IMAGE_USAGE = {
+    "input_tokens": 40,
+    "output_tokens": 1056,
+    "total_tokens": 1096,
+    "input_tokens_details": {"text_tokens": 10, "image_tokens": 30},
+}
+TRANSCRIPTION_USAGE = {
+    "type": "tokens",
+    "input_tokens": 14,
+    "output_tokens": 4,
+    "total_tokens": 18,
+    "input_token_details": {"text_tokens": 0, "audio_tokens": 14},
+}
+SPEECH = b"not really sound"
 SLOW_S = 0.2
 HANG_S = 30.0
 
@@ -80,12 +99,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, {"object": "list", "data": [{"id": SERVED_MODEL, "object": "model", "owned_by": "vllm"}]})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        is_form = self.headers.get_content_maintype() == "multipart"
+        body = _form(data, self.headers["Content-Type"]) if is_form else json.loads(data or b"{}")
         self.server.requests.append({"path": self.path, "headers": dict(self.headers), "body": body})
         words = str(body.get("model", "")).replace("/", "-").split("-")
         for word in words:
             if word.startswith("error"):
-                message = f"refused: {json.dumps(body.get('messages'))}"  # servers do quote what they were asked
+                # Servers do quote what they were asked.
+                message = f"refused: {json.dumps(body.get('messages') or body.get('prompt') or body.get('input'))}"
                 self._json(int(word.removeprefix("error")), {"error": {"message": message, "type": word}})
                 return
         if "hang" in words:
@@ -93,8 +115,18 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if "slow" in words:
             time.sleep(SLOW_S)
+        route = next((name for name in _REPLIES if self.path.endswith(name)), None)
         if body.get("stream"):
             self._stream(words, body)
+        elif route is not None:
+            document = _REPLIES[route](body)
+            if "seconds" in words:
+                document["usage"] = {"type": "duration", "seconds": 3}
+            if "silent" in words:
+                document.pop("usage", None)
+            self._json(200, document)
+        elif self.path.endswith("/audio/speech"):
+            self._answer(200, "audio/mpeg", SPEECH)
         else:
             self._json(200, _completion(words, body))
 
@@ -103,7 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for number, chunk in enumerate(_chunks(words, body)):
+        chunks = _text_chunks if self.path.endswith(_TEXT) else _chunks
+        for number, chunk in enumerate(chunks(words, body)):
             if number and "slow" in words:
                 time.sleep(SLOW_S)
             if number == 2 and "drop" in words:
@@ -118,12 +151,84 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _json(self, status: int, document: object) -> None:
-        data = json.dumps(document).encode()
+        self._answer(status, "application/json", json.dumps(document).encode())
+
+    def _answer(self, status: int, kind: str, data: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def _form(data: bytes, content_type: str) -> dict[str, Any]:
+    message = BytesParser(policy=default).parsebytes(f"Content-Type: {content_type}\r\n\r\n".encode() + data)
+    fields: dict[str, Any] = {}
+    for part in message.iter_parts():
+        name = str(part.get_param("name", header="content-disposition"))
+        content = part.get_payload(decode=True)
+        assert isinstance(content, bytes)
+        fields[name] = len(content) if part.get_filename() else content.decode()
+    return fields
+
+
+def _text(body: dict[str, Any]) -> dict[str, Any]:
+    choices = [{"index": index, "text": REPLY, "finish_reason": "stop"} for index in range(body.get("n") or 1)]
+    return {**_TEXT_HEAD, "choices": choices, "usage": USAGE}
+
+
+def _text_chunks(words: list[str], body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for chunk in _chunks([word for word in words if word != "tools"], body):
+        choices = [
+            {"index": c["index"], "text": c["delta"].get("content", ""), "finish_reason": c["finish_reason"]}
+            for c in chunk["choices"]
+        ]
+        yield {**chunk, **_TEXT_HEAD, "choices": choices}
+
+
+def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
+    count = len(body["input"]) if isinstance(body["input"], list) else 1
+    data = [{"object": "embedding", "index": index, "embedding": [0.25, -0.5]} for index in range(count)]
+    return {"object": "list", "model": SERVED_MODEL, "data": data, "usage": EMBEDDINGS_USAGE}
+
+
+def _rerank(body: dict[str, Any]) -> dict[str, Any]:
+    count = len(body["documents"])
+    results = [{"index": index, "relevance_score": 1 / (index + 1)} for index in range(body.get("top_n") or count)]
+    return {"id": "rerank-1", "model": SERVED_MODEL, "results": results, "usage": {"total_tokens": 9}}
+
+
+def _images(body: dict[str, Any]) -> dict[str, Any]:
+    data = [{"b64_json": "AAAA"}] * int(body.get("n") or 1)
+    return {"created": 1700000000, "data": data, "usage": IMAGE_USAGE}
+
+
+def _transcription(_: dict[str, Any]) -> dict[str, Any]:
+    return {"text": REPLY, "usage": TRANSCRIPTION_USAGE}
+
+
+def _moderation(body: dict[str, Any]) -> dict[str, Any]:
+    result = {
+        "flagged": "bad" in str(body["input"]),
+        "categories": {"violence": False},
+        "category_scores": {"violence": 0.1},
+        "category_applied_input_types": {"violence": ["text"]},
+    }
+    return {"id": "modr-1", "model": SERVED_MODEL, "results": [result]}
+
+
+_TEXT = "/v1/completions"
+_TEXT_HEAD = {"id": "cmpl-1", "object": "text_completion", "created": 1700000000, "model": SERVED_MODEL}
+_REPLIES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    _TEXT: _text,
+    "/embeddings": _embeddings,
+    "/rerank": _rerank,
+    "/images/generations": _images,
+    "/images/edits": _images,
+    "/images/variations": _images,
+    "/audio/transcriptions": _transcription,
+    "/moderations": _moderation,
+}
 
 
 def _completion(words: list[str], body: dict[str, Any]) -> dict[str, Any]:

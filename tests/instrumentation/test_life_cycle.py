@@ -1,70 +1,58 @@
-"""Putting on and taking off; import order; forks, exits, and the launcher with a real exporter."""
+"""Putting on and taking off; import order; event loops; the launcher with a real exporter."""
 
 import logging
-import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from instrumentation.openai_server import OpenAIServer
+from instrumentation.programs import run
 from instrumentation.recording import Recording
-from processes import ENVIRONMENT, Backend
+from processes import Backend
 
 from otel_llm.litellm import LiteLLMInstrumentor
 
 HELLO = [{"role": "user", "content": "hi"}]
-ENTRY_POINTS = (
-    "completion",
-    "acompletion",
-    "main.Completions.create",
-    "main.AsyncCompletions.create",
-    "CustomStreamWrapper.__next__",
-    "CustomStreamWrapper.__anext__",
-    "CustomStreamWrapper.close",
-    "CustomStreamWrapper.aclose",
-    "chat_completions.dispatch.completion",
-    "chat_completions.dispatch.acompletion",
-)
 
 
-def run(program: str, *, launcher: bool = False, **environment: str) -> str:
-    """Run a program in a process of its own and return what it printed; anything on stderr fails the test."""
-    command = [str(Path(sys.executable).with_name("opentelemetry-instrument"))] if launcher else []
-    done = subprocess.run(
-        [*command, sys.executable, "-c", textwrap.dedent(program)],
-        env={**ENVIRONMENT, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONWARNINGS": "ignore", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.strip()
+def attributes() -> dict[str, Any]:
+    """Every attribute of every module of LiteLLM, and of every class defined there."""
+    found: dict[str, Any] = {}
+    for name, module in sys.modules.copy().items():
+        if name.partition(".")[0] == "litellm":
+            for owner in (module, *vars(module).copy().values()):
+                if owner is module or (isinstance(owner, type) and owner.__module__ == name):
+                    label = name if owner is module else f"{name}.{owner.__qualname__}"
+                    found.update({f"{label}.{key}": value for key, value in vars(owner).items()})
+    return found
 
 
-def functions(litellm: ModuleType) -> dict[str, Any]:
-    def look_up(path: str) -> Any:
-        found: Any = litellm
-        for name in path.split("."):
-            found = getattr(found, name)
-        return found
+def test_taking_off_puts_back_everything(litellm: ModuleType, server: OpenAIServer) -> None:
+    """Also what is wrapped only when it is first seen, as the classes of streams are."""
+    to = {"api_base": server.url, "api_key": "k", "max_retries": 0}
 
-    return {path: look_up(path) for path in ENTRY_POINTS}
+    def use() -> None:
+        litellm.completion("openai/plain", HELLO, **to)
+        list(litellm.completion("openai/plain", HELLO, stream=True, **to))
+        list(litellm.text_completion(model="openai/plain", prompt="hi", stream=True, **to))
 
-
-def test_taking_off_puts_back_every_function(litellm: ModuleType) -> None:
-    before = functions(litellm)
+    use()  # whatever LiteLLM imports and caches at a first call
+    LiteLLMInstrumentor().instrument()
+    LiteLLMInstrumentor().uninstrument()  # whatever is imported to wrap it
+    before = attributes()
 
     LiteLLMInstrumentor().instrument()
-    on = functions(litellm)
+    use()
+    on = attributes()
     LiteLLMInstrumentor().uninstrument()
+    after = attributes()
 
-    assert not [path for path in before if on[path] is before[path]]
-    assert functions(litellm) == before
+    changed = {path for path, value in before.items() if callable(value) and on.get(path) is not value}
+    assert {f"litellm.{name}" for name in ("completion", "acompletion")} <= changed
+    assert not [path for path, value in before.items() if callable(value) and after.get(path) is not value]
+    assert not [path for path in after.keys() - before.keys() if "otel_llm" in path]
 
 
 def test_putting_on_twice_makes_one_span(litellm: ModuleType, recording: Recording) -> None:
@@ -158,61 +146,33 @@ def test_a_process_without_litellm_pays_nothing_and_one_that_imports_it_later_is
     )
 
 
-SDK = """
-    import os, sys
-    from opentelemetry import metrics, trace
-    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+def test_anyio_s_cancel_scopes_and_threads(litellm: ModuleType, server: OpenAIServer, recording: Recording) -> None:
+    """On asyncio: LiteLLM's async transport knows no other loop."""
+    anyio = pytest.importorskip("anyio", reason="comes with LiteLLM's HTTP client")
+    tracer = recording.tracer_provider.get_tracer("application")
+    to = {"api_base": server.url, "api_key": "k", "max_retries": 0}
 
-    ended = []
+    async def main() -> None:
+        with tracer.start_as_current_span("request"):
+            with anyio.move_on_after(0.2) as scope:
+                await litellm.acompletion("openai/hang", HELLO, **to)
+            assert scope.cancelled_caught
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(lambda: litellm.acompletion("openai/plain", HELLO, **to))
+            await anyio.to_thread.run_sync(lambda: litellm.completion("openai/plain", HELLO, **to))
+        await litellm.close_litellm_async_clients()
 
-    class Note(SpanProcessor):
-        def on_end(self, span):
-            ended.append(span)
+    anyio.run(main)
 
-    show = lambda span: f"{os.getpid() == MAIN} {dict(span.attributes)['otel_llm.stream.end']}\\n"
-    MAIN = os.getpid()
-    trace.set_tracer_provider(TracerProvider())
-    trace.get_tracer_provider().add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(formatter=show)))
-    trace.get_tracer_provider().add_span_processor(Note())
-    from otel_llm.litellm import LiteLLMInstrumentor
-    LiteLLMInstrumentor().instrument()
-    import litellm
-
-    def ask():
-        return litellm.completion("openai/gpt-4o", [], mock_response="hello", stream=True)
-"""
-
-
-def test_a_stream_open_at_exit_is_exported() -> None:
-    assert run(SDK + "\n    stream = ask()\n    next(stream)") == "True exit"
-
-
-def test_a_forked_child_records_its_own_streams_and_not_its_parent_s() -> None:
-    """The parent's thread that ends abandoned streams does not exist in the child; the child's first stream starts one."""
-    printed = run(
-        SDK
-        + """
-    parents = ask()
-    next(parents)
-    child = os.fork()
-    if child == 0:
-        del parents
-        litellm.disable_streaming_logging = True  # its thread pool does not survive a fork and would keep the stream
-        own = ask()
-        next(own)
-        del own
-        import gc, time
-        deadline = time.monotonic() + 10
-        while not ended and time.monotonic() < deadline:
-            gc.collect()
-        trace.get_tracer_provider().shutdown()
-        sys.stdout.flush()
-        os._exit(0)
-    os.waitpid(child, 0)
-    """
-    )
-    assert printed.splitlines() == ["False abandoned", "True exit"]
+    spans = recording.spans()
+    (request,) = (span for span in spans if span.name == "request")
+    calls = [span for span in spans if span is not request]
+    assert {span.parent.span_id for span in calls if span.parent is not None} == {request.context.span_id}
+    assert sorted((span.name, (span.attributes or {}).get("error.type")) for span in calls if "hang" in span.name) == [
+        ("chat hang", "CancelledError")
+    ]
+    assert [span.name for span in calls].count("chat plain") == 4
 
 
 @pytest.fixture

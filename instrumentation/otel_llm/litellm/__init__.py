@@ -36,13 +36,14 @@ class LiteLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its packag
         return ("litellm >= 1.106, < 2",)
 
     def _instrument(self, **kwargs: Any) -> None:
-        """Take `tracer_provider` and `meter_provider`, or the process-wide ones."""
+        """Take `tracer_provider`, `meter_provider` and `logger_provider`, or the process-wide ones."""
         self._telemetry = open_telemetry(
             "otel_llm.litellm",
             _own_version(),
             read_settings(),
             tracer_provider=kwargs.get("tracer_provider"),
             meter_provider=kwargs.get("meter_provider"),
+            logger_provider=kwargs.get("logger_provider"),
         )
         wrapt.register_post_import_hook(self._imported, "litellm")
 

@@ -7,21 +7,29 @@ as they are. A wrapper whose instrumentation is off, of which other code may hol
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from otel_llm import fault
 from otel_llm.invocation import Invocation, Telemetry, may_start
 from otel_llm.records import Reply
 
+from .capture import capture_input, capture_output
 from .chat import read_error
 from .entry import Asked, Entry
+from .identity import read_identity
 from .names import Names
 from .request import is_mock
+from .routing import attempt_attributes
 
 Function = Callable[..., Any]
 Arguments = Callable[[tuple[Any, ...], Mapping[str, Any]], Mapping[str, Any] | None]
 """From the arguments of one call to the arguments by name; None for a call that is recorded elsewhere."""
+
+
+deferred: Final[ContextVar[bool]] = ContextVar("otel_llm.litellm.deferred", default=False)
+"""Whether LiteLLM is preparing a call here whose coroutine a wrapper will follow."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +63,24 @@ def _sync_wrapper(original: Function, entry: Entry, arguments: Arguments) -> Fun
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if flag is not None and kwargs.get(flag) is True:
-            result = original(*args, **kwargs)
+            token = deferred.set(True)
+            try:
+                result = original(*args, **kwargs)
+            finally:
+                deferred.reset(token)
             return _follow(result, entry, arguments, args, kwargs) if inspect.iscoroutine(result) else result
         started = _start(entry, arguments, args, kwargs)
         if started is None:
             return original(*args, **kwargs)
         invocation = started.invocation
-        token = invocation.enter()
+        entered = invocation.enter()
         try:
             result = original(*args, **kwargs)
         except BaseException as error:
             _fail(invocation, error)
             raise
         finally:
-            invocation.leave(token)
+            invocation.leave(entered)
         _finish(started, result)
         return result
 
@@ -118,7 +130,12 @@ def _start(entry: Entry, arguments: Arguments, args: tuple[Any, ...], kwargs: Ma
         if by_name is None:
             return None
         request = entry.read_request(by_name, active.names)
-        return _Started(Invocation(active.telemetry, request), entry, Asked(by_name, not is_mock(by_name)))
+        request.parameters.update(read_identity(by_name, active.telemetry.settings))
+        request.parameters.update(attempt_attributes(by_name))
+        asked = Asked(by_name, not is_mock(by_name), request, active.telemetry)
+        invocation = Invocation(active.telemetry, request)
+        capture_input(active.telemetry.content, invocation.span, request, by_name)
+        return _Started(invocation, entry, asked)
     except Exception as own:
         fault.report("start of a LiteLLM call", own)
         return None
@@ -139,6 +156,7 @@ def _finish(started: _Started, result: Any) -> None:
         if entry.follow is not None and entry.follow(result, started.invocation, started.asked):
             return
         reply = entry.read_reply(result, started.asked)
+        capture_output(reply, result, started.asked.request)
     except Exception as own:
         fault.report("reply of a LiteLLM call", own)
         reply = Reply()

@@ -1,4 +1,4 @@
-"""Reading chat calls and their replies into the core's records; no telemetry, no LiteLLM import, nothing consumed or changed.
+"""Reading chat calls and their replies into the core's records; no telemetry, nothing consumed or changed.
 
 What is read is what the caller gave and what the server said. LiteLLM fills gaps with values of its own, and those are
 left out: token counts of zero where a reply had none, tokenizer estimates, the reply of a mock or of its cache, the
@@ -9,13 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_llm import semconv
-from otel_llm.records import Reply, Request
+from otel_llm.invocation import Invocation
+from otel_llm.records import Reply, Request, Usage
 
+from . import cost, engine
+from .capture import capture_chunks
 from .entry import Asked
 from .fields import content_length, field, hidden_params, text
 from .names import Names, well_known
 from .request import read_request as read_common
-from .usage import is_reported, read_usage
+from .usage import combine, is_reported, read_estimate, read_usage
 
 
 def read_request(arguments: Mapping[str, object], names: Names) -> Request:
@@ -38,25 +41,41 @@ def prompt_length(messages: object) -> int | None:
 
 def read_reply(response: object, asked: Asked) -> Reply:
     """Read a complete reply; what is not a chat reply gives an empty record."""
-    choices = getattr(response, "choices", None)
+    choices = field(response, "choices")
     if not isinstance(choices, list):
         return Reply()
     hidden = hidden_params(response)
-    provider = _provider(hidden)
+    litellm_s = text(hidden.get("custom_llm_provider"))
+    provider = well_known(litellm_s) if litellm_s is not None else None
     reasons: list[str] = []
-    length = 0
+    length = calls = 0
     for choice in choices:
-        reason = getattr(choice, "finish_reason", None)
+        reason = field(choice, "finish_reason")
         if isinstance(reason, str):
             reasons.append(reason)
-        length += content_length(getattr(getattr(choice, "message", None), "content", None))
+        message = field(choice, "message")
+        if message is not None:
+            length += content_length(field(message, "content"))
+            tools = field(message, "tool_calls")
+            if isinstance(tools, list):
+                calls += len(tools)
+    usage = None
+    if asked.is_server and not hidden.get("cache_hit"):
+        if is_reported(hidden):
+            usage = read_usage((response,), provider, length > 0 or calls > 0)
+        if usage is None and asked.settings.estimate_usage:
+            usage = read_estimate(field(response, "usage"))
     return Reply(
-        id=text(getattr(response, "id", None)),
-        model=text(hidden.get("provider_response_model")) or text(getattr(response, "model", None)),
+        id=text(field(response, "id")),
+        model=text(hidden.get("provider_response_model")) or text(field(response, "model")),
         provider=provider,
         finish_reasons=tuple(reasons),
-        usage=read_usage((response,), provider, length > 0) if asked.is_server and is_reported(hidden) else None,
+        usage=usage,
         response_length=length,
+        tool_calls=calls,
+        cost=cost.read_cost(usage, asked, litellm_s, hidden.get("response_cost")),
+        engine=engine.engine_times(field(response, "metrics")),
+        attributes=_attributes(response, hidden),
     )
 
 
@@ -74,30 +93,95 @@ def read_chunks(chunks: Sequence[object], provider: str | None, is_server: bool)
     cached stream, whose usage no server reported.
     """
     reasons: dict[int, str] = {}
+    usages: list[object] = []
+    calls: set[tuple[object, object]] = set()
     length = 0
     for chunk in chunks:
         for choice in field(chunk, "choices") or ():
             reason = field(choice, "finish_reason")
             if isinstance(reason, str):
-                reasons[field(choice, "index") or 0] = reason
-            content = field(field(choice, "delta"), "content")
+                index = field(choice, "index")
+                reasons[index if isinstance(index, int) else 0] = reason
+            delta = field(choice, "delta")
+            content = field(delta, "content")
             if isinstance(content, str):
                 length += len(content)
+            tools = field(delta, "tool_calls")
+            if tools:
+                calls.update((field(choice, "index"), field(tool, "index")) for tool in tools)
+        usage = field(chunk, "usage")
+        if usage is not None:
+            usages.append(usage)
+    attributes: dict[str, Any] = {}
     identity, model = None, None
     if chunks:
-        identity = text(field(chunks[0], "id"))
-        model = text(hidden_params(chunks[0]).get("provider_response_model")) or text(field(chunks[0], "model"))
+        first = chunks[0]
+        identity = text(field(first, "id"))
+        model = text(hidden_params(first).get("provider_response_model")) or text(field(first, "model"))
+        attributes = _attributes(first, {})
     provider = well_known(provider) if provider else None
     return Reply(
         id=identity,
         model=model,
         provider=provider,
         finish_reasons=tuple(reasons[index] for index in sorted(reasons)),
-        usage=read_usage(chunks, provider, length > 0) if is_server else None,
+        usage=combine(usages, provider, length > 0 or bool(calls)) if is_server and usages else None,
         response_length=length,
+        tool_calls=len(calls),
+        attributes=attributes,
     )
 
 
-def _provider(hidden: Mapping[str, Any]) -> str | None:
-    provider = text(hidden.get("custom_llm_provider"))
-    return well_known(provider) if provider is not None else None
+class Arrived:
+    """What has arrived of a chat stream so far; holds the parts of LiteLLM's stream object, never the object itself."""
+
+    __slots__ = ("_asked", "_chunks", "_hidden", "_invocation", "_is_server", "_last", "_model", "_provider")
+
+    def __init__(self, stream: Any, asked: Asked, invocation: Invocation | None = None) -> None:
+        self._asked, self._invocation = asked, invocation
+        self._chunks: Sequence[object] = stream.chunks  # the very list that LiteLLM appends to
+        self._hidden = hidden_params(stream)
+        self._model, self._provider = text(getattr(stream, "model", None)), text(stream.custom_llm_provider)
+        is_made_up = getattr(stream, "is_mock", False) or self._provider == "cached_response"
+        self._is_server = asked.is_server and not is_made_up
+        self._last: object = None
+
+    def keep(self, chunk: object) -> None:
+        """Keep the chunk handed out last: with it LiteLLM notes its own count of tokens and the cost, at the end."""
+        self._last = chunk
+
+    def read(self) -> Reply:
+        """Read all that is known by now."""
+        reply = read_chunks(self._chunks, self._provider, self._is_server)
+        capture_chunks(reply, self._chunks, self._asked.request)
+        if self._invocation is not None:
+            reply.engine = engine.heard(self._invocation)
+        reply.attributes.update(_attributes(None, self._hidden))
+        if not self._is_server:
+            return reply
+        if reply.usage is not None:
+            computed = cost.of_stream(self._last)
+            if computed is None:
+                computed = cost.of_part(reply.usage, self._provider, self._model)
+            reply.cost = cost.read_cost(reply.usage, self._asked, self._provider, computed)
+        elif self._asked.settings.estimate_usage:
+            reply.usage = self._estimate()
+        return reply
+
+    def _estimate(self) -> Usage | None:
+        hidden = hidden_params(self._last).get("usage")
+        return read_estimate(field(self._last, "usage") if hidden is None else hidden)
+
+
+def _attributes(reply: object, hidden: Mapping[str, object]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if reply is not None:
+        tier, fingerprint = field(reply, "service_tier"), field(reply, "system_fingerprint")
+        if tier and isinstance(tier, str):
+            found[semconv.OPENAI_RESPONSE_SERVICE_TIER] = tier
+        if fingerprint and isinstance(fingerprint, str):
+            found[semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = fingerprint
+    overhead = engine.seconds(hidden.get("litellm_overhead_time_ms"))
+    if overhead is not None:
+        found[semconv.LITELLM_OVERHEAD] = overhead
+    return found

@@ -4,18 +4,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from otel_llm.invocation import Invocation
+from otel_llm.invocation import Invocation, Telemetry
 from otel_llm.records import Reply, Request
+from otel_llm.settings import Settings
 
 from .names import Names
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the reader of a reply may need of the call: its arguments by name, and whether a server was to answer them."""
+    """What the reader of a reply may need of the call."""
 
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any]  # by name
     is_server: bool  # false where LiteLLM makes the reply up
+    request: Request  # what was read of the arguments
+    telemetry: Telemetry
+
+    @property
+    def settings(self) -> Settings:
+        """What is set for the instrumentation."""
+        return self.telemetry.settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +37,5 @@ class Entry:
     """Takes a result over that is a stream, and says whether it did."""
     coroutine_flag: str | None = None
     """The argument by which LiteLLM itself gets a coroutine from the sync function."""
+    positions: str | None = None
+    """The function whose signature names the positional arguments, where this one's is `(*args, **kwargs)`."""

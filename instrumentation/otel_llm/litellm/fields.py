@@ -9,15 +9,21 @@ def field(thing: Any, name: str) -> Any:
     if isinstance(thing, dict):
         return thing.get(name)
     try:
-        fields = vars(thing)
-        return fields[name] if name in fields else (thing.model_extra or {}).get(name)
-    except (TypeError, AttributeError):  # not Pydantic's
+        fields = thing.__dict__
+        if name in fields:
+            return fields[name]
+        extra = thing.__pydantic_extra__
+        return extra.get(name) if extra else None
+    except AttributeError:  # not Pydantic's
         return getattr(thing, name, None)
 
 
 def hidden_params(reply: object) -> Mapping[str, object]:
     """Return what LiteLLM notes about a reply beside it, by name; empty where it notes nothing."""
-    hidden = getattr(reply, "_hidden_params", None)
+    try:
+        hidden = reply.__pydantic_private__["_hidden_params"]  # type: ignore[attr-defined]  # ten times as fast
+    except (AttributeError, KeyError, TypeError):
+        hidden = getattr(reply, "_hidden_params", None)
     return hidden if isinstance(hidden, Mapping) else {}
 
 

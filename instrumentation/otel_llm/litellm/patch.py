@@ -1,6 +1,6 @@
 """Putting wrappers on LiteLLM's entry points and on its stream class, and taking them off again.
 
-Not covered here: names bound before the instrumentation (`from litellm import completion` in an earlier import).
+Names bound before the instrumentation (`from litellm import completion` in an earlier import) keep what they hold: `early`.
 """
 
 import logging
@@ -9,49 +9,66 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from otel_llm import leftovers
+from otel_llm import fault, leftovers
 from otel_llm.invocation import Telemetry
 from otel_llm.semconv import StreamEnd
 
-from . import stream
+from . import early, engine, outgoing, own_callback, proxy, router, stream, text, threads
 from .calls import Active, Arguments, Function, State, by_position, wrapper_of
 from .entries import ENTRIES
 from .entry import Entry
 from .names import Names
+from .wrapping import is_wrapped, put, put_methods, take_off
 
 _LOG = logging.getLogger(__name__)
-_ORIGINAL: Final = "__otel_llm_original__"  # on a wrapper of ours: what it wraps
-_patched: Final[list[tuple[Any, str, Function]]] = []  # owner, attribute, our wrapper
+SCOPE: Final = "otel_llm.litellm"  # the name of tracer and meter
 
 
 def apply(litellm: ModuleType, telemetry: Telemetry) -> None:
-    """Wrap LiteLLM's entry points, except those already wrapped, and record with `telemetry` from now on."""
-    put_methods(litellm.CustomStreamWrapper, stream.METHODS)
+    """Wrap what LiteLLM offers, except what is wrapped already, and record with `telemetry` from now on.
+
+    Each part stands alone: where this LiteLLM differs from those known, the parts that do not find their place are left
+    out, and the fault is reported.
+    """
+    State.active = Active(telemetry, _names(litellm))
+    parts: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("functions", lambda: _wrap_entries(litellm)),
+        ("the inside of text streams", lambda: put_methods(litellm.CustomStreamWrapper, text.INSIDE_METHODS)),
+        ("the engine's times in streams", lambda: stream.put(engine.methods(litellm))),
+        ("Router", lambda: router.apply(telemetry, telemetry.meter, put_methods)),
+        ("outgoing requests", lambda: outgoing.apply(telemetry, put_methods)),
+        ("proxy", lambda: proxy.apply(telemetry)),
+        ("LiteLLM's own callback", lambda: own_callback.apply(telemetry, SCOPE)),
+        ("threads", threads.apply),
+        ("callback net", lambda: early.apply(litellm, telemetry)),
+    )
+    for place, put_on in parts:
+        try:
+            put_on()
+        except Exception as own:
+            fault.report(f"wrapping LiteLLM: {place}", own)
+
+
+def _wrap_entries(litellm: ModuleType) -> None:
     by_name = {entry.name: entry for entry in ENTRIES}
     for entry in ENTRIES:
-        _wrap(litellm, entry.name, entry, by_position)
+        path, _, name = entry.name.rpartition(".")
+        owner: Any = litellm
+        for step in filter(None, path.split(".")):
+            owner = getattr(owner, step, None)  # this LiteLLM may have no such part
+        _wrap(owner, name, entry, _by_position_of(litellm, entry))
     # The client object calls a global of `litellm.main` that text completion uses as well; hence its own methods.
     _wrap(litellm.main.Completions, "create", by_name["completion"], _of_client)
     _wrap(litellm.main.AsyncCompletions, "create", by_name["acompletion"], _of_client)
-    State.active = Active(telemetry, _names(litellm))
 
 
 def remove() -> None:
     """Take the wrappers off and end the spans of open streams; a wrapper that somebody else wrapped stays and is idle."""
     State.active = None
+    for part in (early, threads, own_callback, proxy, outgoing, router):
+        part.remove()
     leftovers.end_all(StreamEnd.UNINSTRUMENTED)
-    for owner, name, wrapper in reversed(_patched):
-        if vars(owner).get(name) is wrapper:
-            setattr(owner, name, getattr(wrapper, _ORIGINAL))
-    _patched.clear()
-
-
-def put_methods(owner: type, methods: Mapping[str, Callable[[Function], Function]]) -> None:
-    """Wrap methods of a class, by name, each by what makes its wrapper; one that the class lacks is passed over."""
-    for name, make in methods.items():
-        original: Any = getattr(owner, name, None)
-        if original is not None and not hasattr(original, _ORIGINAL):
-            _put(owner, name, make(original), original)
+    take_off()
 
 
 def _names(litellm: ModuleType) -> Names:
@@ -68,15 +85,14 @@ def _names(litellm: ModuleType) -> Names:
     return Names(is_provider, provider_of_model)
 
 
-def _put(owner: Any, name: str, wrapper: Function, original: Function) -> None:
-    setattr(wrapper, _ORIGINAL, original)
-    setattr(owner, name, wrapper)
-    _patched.append((owner, name, wrapper))
+def _by_position_of(litellm: ModuleType, entry: Entry) -> Callable[[Function], Arguments]:
+    twin: Any = getattr(litellm, entry.positions, None) if entry.positions is not None else None
+    return by_position if twin is None else lambda _: by_position(twin)
 
 
 def _wrap(owner: Any, name: str, entry: Entry, arguments_of: Callable[[Function], Arguments]) -> None:
     original: Any = getattr(owner, name, None)
-    if original is None or hasattr(original, _ORIGINAL):  # this LiteLLM has no such function, or it is wrapped
+    if original is None or is_wrapped(original):  # this LiteLLM has no such function, or it is wrapped
         return
     # A copied name says nothing; the globals of a plain function tell whose code it is.
     if type(original) is not FunctionType or not str(original.__globals__.get("__name__")).startswith("litellm"):
@@ -84,11 +100,11 @@ def _wrap(owner: Any, name: str, entry: Entry, arguments_of: Callable[[Function]
         return
     wrapped: Function = original
     wrapper = wrapper_of(wrapped, entry, arguments_of(wrapped))
-    _put(owner, name, wrapper, wrapped)
+    put(owner, name, wrapper, wrapped)
     # Where the function was defined elsewhere, its home gets the same wrapper: pickle looks for it there, by name.
     home = sys.modules.get(original.__module__)
     if isinstance(owner, ModuleType) and home is not owner and home is not None and vars(home).get(name) is original:
-        _put(home, name, wrapper, wrapped)
+        put(home, name, wrapper, wrapped)
 
 
 def _of_client(original: Function) -> Arguments:

@@ -1,65 +1,116 @@
-"""Following LiteLLM's stream object: wrappers for the four methods through which every consumer passes.
+"""Following LiteLLM's stream objects in place: wrappers for the methods through which every consumer passes.
 
-The object handed to the caller is LiteLLM's own, of LiteLLM's own class; it carries a recorder until it ends. A stream
-without one costs a dictionary look-up per chunk. Closing from inside an iteration step is LiteLLM's own tidying up, and
-how that step ends says how the stream ended.
+The object handed to the caller is LiteLLM's own, of LiteLLM's own class, whose methods are wrapped when its first object
+is seen; the object carries a recorder until it ends. A stream without one costs a dictionary look-up per chunk. Closing
+from inside an iteration step is LiteLLM's own tidying up, and how that step ends says how the stream ended.
+
+`follow` knows the streams of chat; those of other operations are found by modules of their own, which `attach` a recorder
+as this one does.
 """
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from otel_llm.invocation import Invocation
-from otel_llm.records import Reply
 from otel_llm.semconv import StreamEnd
 from otel_llm.streams import StreamRecorder
 
 from . import chat
 from .entry import Asked
+from .wrapping import put_methods
 
-_RECORDER: Final = "_otel_llm_recorder"
+_RECORDER: Final = "_otel_llm_recorder"  # on a stream, until it ends
+_KEEP: Final = "_otel_llm_keep"  # beside it: what is handed the chunks, where a reader needs them
 _ITERATION: Final = ("__iter__", "__next__", "__aiter__", "__anext__")
+_OF_ALL_STREAMS: Final = frozenset(("collections", "_collections_abc", "typing"))  # bases that return `self`, no more
 
 Function = Callable[..., Any]
+Keep = Callable[[Any], object]
+
+
+class Listener(Protocol):
+    """What is told what happens to a stream: a `StreamRecorder`, or what stands for one on a stream inside another."""
+
+    is_reading: bool
+
+    def enter(self) -> Any: ...
+    def leave(self, token: Any) -> None: ...
+    def chunk(self) -> None: ...
+    def end(self, how: StreamEnd) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
 
 
 def follow(stream: Any, invocation: Invocation, asked: Asked) -> bool:
-    """Follow `stream` to its end, if it is an object of LiteLLM's stream class or of a subclass of it."""
+    """Follow `stream` to its end, if it is one of LiteLLM's streams of chat or text completion."""
     from litellm import CustomStreamWrapper  # long imported: it made the stream
 
     if not isinstance(stream, CustomStreamWrapper):
         return False
-    recorder = StreamRecorder(invocation, _reader(stream, asked))
-    # A subclass may hand out an iterator of its own, which passes none of our methods.
-    if all(getattr(type(stream), name, None) is getattr(CustomStreamWrapper, name, None) for name in _ITERATION):
-        vars(stream)[_RECORDER] = recorder
-    else:
-        recorder.end(StreamEnd.UNOBSERVED)
+    arrived = chat.Arrived(stream, asked, invocation)
+    attach(stream, StreamRecorder(invocation, arrived.read), arrived.keep)
     return True
 
 
-def _reader(stream: Any, asked: Asked) -> Callable[[], Reply]:
-    # Holds the stream's parts, not the stream. The list is the one LiteLLM appends to.
-    chunks, provider = stream.chunks, stream.custom_llm_provider
-    is_server = asked.is_server and not getattr(stream, "is_mock", False) and provider != "cached_response"
-    return lambda: chat.read_chunks(chunks, provider, is_server)
+def attach(stream: Any, recorder: Listener, keep: Keep | None = None) -> None:
+    """Have `recorder` told what happens to `stream`, and `keep` handed its chunks; neither may hold the stream."""
+    kind: Any = type(stream)
+    methods = _methods_of(kind)
+    if methods is None:
+        recorder.end(StreamEnd.UNOBSERVED)
+        return
+    put(methods)
+    parts = vars(stream)
+    if keep is not None:
+        parts[_KEEP] = keep
+    parts[_RECORDER] = recorder
 
 
-def _end(stream: Any, recorder: StreamRecorder, how: StreamEnd) -> None:
-    vars(stream).pop(_RECORDER, None)
+@functools.lru_cache(maxsize=64)
+def _methods_of(kind: type) -> Mapping[type, Mapping[str, Callable[[Function], Function]]] | None:
+    """The methods to wrap, by the class that defines them; None where an application's subclass iterates by itself."""
+    found: dict[type, dict[str, Callable[[Function], Function]]] = {}
+    for name in (*_ITERATION, "close", "aclose"):
+        owner = next((one for one in kind.__mro__ if name in vars(one)), None)
+        if owner is None:
+            continue
+        home = owner.__module__.partition(".")[0]
+        if home == "litellm":
+            if name in METHODS:
+                found.setdefault(owner, {})[name] = METHODS[name]
+        elif name in _ITERATION and home not in _OF_ALL_STREAMS:
+            return None
+    return found
+
+
+def put(methods: Mapping[type, Mapping[str, Callable[[Function], Function]]]) -> None:
+    """Wrap methods of LiteLLM's classes that are not wrapped yet."""
+    for owner, makers in methods.items():
+        put_methods(owner, makers)
+
+
+def _forget(stream: Any) -> None:
+    parts = vars(stream)
+    parts.pop(_RECORDER, None)
+    parts.pop(_KEEP, None)
+
+
+def _end(stream: Any, recorder: Listener, how: StreamEnd) -> None:
+    _forget(stream)
     recorder.end(how)
 
 
-def _fail(stream: Any, recorder: StreamRecorder, error: BaseException) -> None:
-    vars(stream).pop(_RECORDER, None)
+def _fail(stream: Any, recorder: Listener, error: BaseException) -> None:
+    _forget(stream)
     recorder.fail(error)
 
 
 def _next(original: Function) -> Function:
     @functools.wraps(original)
     def wrapper(self: Any) -> Any:
-        recorder: StreamRecorder | None = vars(self).get(_RECORDER)
-        if recorder is None:
+        parts = vars(self)
+        recorder: Listener | None = parts.get(_RECORDER)
+        if recorder is None or recorder.is_reading:  # then a subclass of LiteLLM's own calls its base
             return original(self)
         token = recorder.enter()
         try:
@@ -73,6 +124,9 @@ def _next(original: Function) -> Function:
         finally:
             recorder.leave(token)
         recorder.chunk()
+        keep: Keep | None = parts.get(_KEEP)
+        if keep is not None:
+            keep(chunk)
         return chunk
 
     return wrapper
@@ -81,8 +135,9 @@ def _next(original: Function) -> Function:
 def _anext(original: Function) -> Function:
     @functools.wraps(original)
     async def wrapper(self: Any) -> Any:
-        recorder: StreamRecorder | None = vars(self).get(_RECORDER)
-        if recorder is None:
+        parts = vars(self)
+        recorder: Listener | None = parts.get(_RECORDER)
+        if recorder is None or recorder.is_reading:
             return await original(self)
         token = recorder.enter()
         try:
@@ -96,6 +151,9 @@ def _anext(original: Function) -> Function:
         finally:
             recorder.leave(token)
         recorder.chunk()
+        keep: Keep | None = parts.get(_KEEP)
+        if keep is not None:
+            keep(chunk)
         return chunk
 
     return wrapper
@@ -104,7 +162,7 @@ def _anext(original: Function) -> Function:
 def _close(original: Function) -> Function:
     @functools.wraps(original)
     def wrapper(self: Any) -> Any:
-        recorder: StreamRecorder | None = vars(self).get(_RECORDER)
+        recorder: Listener | None = vars(self).get(_RECORDER)
         if recorder is None or recorder.is_reading:
             return original(self)
         try:
@@ -118,7 +176,7 @@ def _close(original: Function) -> Function:
 def _aclose(original: Function) -> Function:
     @functools.wraps(original)
     async def wrapper(self: Any) -> Any:
-        recorder: StreamRecorder | None = vars(self).get(_RECORDER)
+        recorder: Listener | None = vars(self).get(_RECORDER)
         if recorder is None or recorder.is_reading:
             return await original(self)
         try:
