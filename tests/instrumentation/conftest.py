@@ -14,6 +14,7 @@ from instrumentation.recording import Recording, record
 from otel_llm import fault
 
 HERE = Path(__file__).parent
+_LEFT_OPEN = "Exception ignored in. <(socket|function _SelectorTransport|function BaseEventLoop|function ClientSession)"
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or LiteLLM asks the internet for prices when imported
 
@@ -23,6 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.filterwarnings("ignore:::(pydantic|litellm)"))
+            # It leaves connections and event loops to the collector, which comes by in whichever test it likes.
+            item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
+            item.add_marker(pytest.mark.filterwarnings(f"ignore:{_LEFT_OPEN}:pytest.PytestUnraisableExceptionWarning"))
 
 
 @pytest.fixture(scope="session")

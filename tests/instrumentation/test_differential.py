@@ -104,7 +104,8 @@ def test_a_call_gives_what_it_gives_without_us(
 
 GUARDS = frozenset(
     (
-        "_follow",  # in place of LiteLLM's coroutines, as the wrappers that are found on LiteLLM are
+        "_follow",
+        "_route",  # in place of LiteLLM's coroutines, as the wrappers that are found on LiteLLM are
         "guard", "report", "__del__",  # around parts of ours, told of their faults, called by the collector
         "_instrument", "_uninstrument", "_imported", "instrumentation_dependencies", "set_on_fault",  # called by others
     )

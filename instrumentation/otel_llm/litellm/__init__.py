@@ -37,14 +37,18 @@ class LiteLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its packag
 
     def _instrument(self, **kwargs: Any) -> None:
         """Take `tracer_provider`, `meter_provider` and `logger_provider`, or the process-wide ones."""
-        self._telemetry = open_telemetry(
-            "otel_llm.litellm",
-            _own_version(),
-            read_settings(),
-            tracer_provider=kwargs.get("tracer_provider"),
-            meter_provider=kwargs.get("meter_provider"),
-            logger_provider=kwargs.get("logger_provider"),
-        )
+        try:
+            self._telemetry = open_telemetry(
+                "otel_llm.litellm",
+                _own_version(),
+                read_settings(),
+                tracer_provider=kwargs.get("tracer_provider"),
+                meter_provider=kwargs.get("meter_provider"),
+                logger_provider=kwargs.get("logger_provider"),
+            )
+        except Exception as own:  # a provider that raises: the application goes on without our telemetry
+            fault.report("opening telemetry for LiteLLM", own)
+            return
         wrapt.register_post_import_hook(self._imported, "litellm")
 
     def _imported(self, litellm: ModuleType) -> None:
