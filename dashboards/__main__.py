@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dashboards import cadvisor, llm, node
+from dashboards import cadvisor, llm, node, router
 from dashboards.board import Board, render
 
 HERE = Path(__file__).resolve().parent
@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 
 def boards() -> tuple[Board, ...]:
     """Return every board."""
-    return node.BOARD, llm.BOARD
+    return node.BOARD, llm.BOARD, router.BOARD
 
 
 def files(folder: Path = HERE) -> dict[Path, str]:

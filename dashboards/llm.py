@@ -1,15 +1,19 @@
 """The board of LLM requests, as the applications that made them saw them: how many, how long, how many tokens, which failed."""
 
+from collections.abc import Mapping
+
 from dashboards.board import Board, Row, Variable
-from dashboards.names import listed, rate
 from dashboards.panels import Panel, Query
+from dashboards.shapes import mean, p95_by, quantile, quantiles, share, shown, total
 from otel_agent.telemetry.naming import prometheus_label
 from otel_llm import semconv
+from otel_llm.metrics import METRICS
 
 DURATION = semconv.CLIENT_OPERATION_DURATION
 TOKENS = semconv.CLIENT_TOKEN_USAGE
 FIRST_CHUNK = semconv.CLIENT_TIME_TO_FIRST_CHUNK
 OUTPUT_CHUNK = semconv.CLIENT_TIME_PER_OUTPUT_CHUNK
+COST = f"<{semconv.CLIENT_COST}>"
 MODEL = semconv.REQUEST_MODEL
 PROVIDER = semconv.PROVIDER_NAME
 ERROR = semconv.ERROR_TYPE
@@ -17,12 +21,11 @@ TYPE = semconv.TOKEN_TYPE
 
 REQUESTS = f"<{DURATION}_count>"
 FAILED = f'<{DURATION}_count{{{ERROR}!=""}}>'
-QUANTILES = (0.5, 0.95, 0.99)
-BY_MODEL = f"{{{{<{MODEL}>}}}}"
+BY_MODEL = shown(MODEL)
 
 # What the reader chose, in TraceQL; several values come joined by |.
 CHOSEN = f'resource.service.name =~ "${{service:pipe}}" && span.{MODEL} =~ "${{model:pipe}}"'
-SHOWN = (
+COLUMNS = (
     f"span.{MODEL}",
     f"span.{PROVIDER}",
     f"span.{semconv.USAGE_INPUT_TOKENS}",
@@ -33,33 +36,6 @@ SHOWN = (
 )
 
 
-def _total(series: str, *by: str) -> str:
-    return f"sum by ({listed(by)}) ({rate(series)})" if by else f"sum({rate(series)})"
-
-
-def _share(part: str, whole: str, *by: str) -> str:
-    """Return a share that is 0, not absent, where there is a whole and none of the part, and absent where there is no whole."""
-    return f"({_total(part, *by)} or 0 * {_total(whole, *by)}) / ({_total(whole, *by)} > 0)"
-
-
-def _quantiles(histogram: str) -> tuple[Query, ...]:
-    series = rate(f"<{histogram}_bucket>")
-    return tuple(
-        Query(f"histogram_quantile({quantile}, sum by (le) ({series}))", f"p{quantile * 100:.0f}", exemplars=True)
-        for quantile in QUANTILES
-    )
-
-
-def _quantile_by_model(histogram: str) -> tuple[Query, ...]:
-    series = rate(f"<{histogram}_bucket>")
-    return (Query(f"histogram_quantile(0.95, sum by (le, <{MODEL}>) ({series}))", BY_MODEL, exemplars=True),)
-
-
-def _mean(histogram: str, matcher: str, *by: str) -> str:
-    part, whole = f"<{histogram}_sum{{{matcher}}}>", f"<{histogram}_count{{{matcher}}}>"
-    return f"{_total(part, *by)} / ({_total(whole, *by)} > 0)"
-
-
 OVERVIEW = Row(
     "Overview",
     (
@@ -67,7 +43,7 @@ OVERVIEW = Row(
             "Requests",
             "Calls to models a second, failed ones included.",
             "reqps",
-            (Query(_total(REQUESTS)),),
+            (Query(total(REQUESTS)),),
             kind="stat",
             width=4,
             height=4,
@@ -76,7 +52,7 @@ OVERVIEW = Row(
             "Failed",
             "Share of the calls that failed or were cancelled.",
             "percentunit",
-            (Query(_share(FAILED, REQUESTS)),),
+            (Query(share(FAILED, REQUESTS)),),
             kind="stat",
             width=4,
             height=4,
@@ -88,7 +64,7 @@ OVERVIEW = Row(
             "Duration, p95",
             "95 of 100 calls took no longer than this; for a stream until its end.",
             "s",
-            (Query(f"histogram_quantile(0.95, sum by (le) ({rate(f'<{DURATION}_bucket>')}))"),),
+            (Query(quantile(0.95, DURATION)),),
             kind="stat",
             width=4,
             height=4,
@@ -97,7 +73,7 @@ OVERVIEW = Row(
             "First chunk, p95",
             "95 of 100 streamed calls had their first chunk by then.",
             "s",
-            (Query(f"histogram_quantile(0.95, sum by (le) ({rate(f'<{FIRST_CHUNK}_bucket>')}))"),),
+            (Query(quantile(0.95, FIRST_CHUNK)),),
             kind="stat",
             width=4,
             height=4,
@@ -106,7 +82,7 @@ OVERVIEW = Row(
             "Tokens in",
             "Tokens a second of the prompts, as the servers counted them.",
             "short",
-            (Query(_total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_INPUT}"}}>')),),
+            (Query(total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_INPUT}"}}>')),),
             kind="stat",
             width=4,
             height=4,
@@ -115,7 +91,7 @@ OVERVIEW = Row(
             "Tokens out",
             "Tokens a second of the replies, as the servers counted them.",
             "short",
-            (Query(_total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_OUTPUT}"}}>')),),
+            (Query(total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_OUTPUT}"}}>')),),
             kind="stat",
             width=4,
             height=4,
@@ -130,14 +106,14 @@ TRAFFIC = Row(
             "Requests by model and provider",
             "Calls a second, failed ones included.",
             "reqps",
-            (Query(_total(REQUESTS, MODEL, PROVIDER), f"{BY_MODEL} · {{{{<{PROVIDER}>}}}}"),),
+            (Query(total(REQUESTS, MODEL, PROVIDER), shown(MODEL, PROVIDER)),),
             low=0,
         ),
         Panel(
             "Failed share by model",
             "Share of the calls that failed or were cancelled; a gap where there were no calls.",
             "percentunit",
-            (Query(_share(FAILED, REQUESTS, MODEL), BY_MODEL),),
+            (Query(share(FAILED, REQUESTS, MODEL), BY_MODEL),),
             low=0,
             high=1,
             limits=((0.05, "red"),),
@@ -146,7 +122,7 @@ TRAFFIC = Row(
             "Failures by type",
             "Failed calls a second by the kind of error.",
             "reqps",
-            (Query(_total(FAILED, ERROR, MODEL), f"{{{{<{ERROR}>}}}} · {BY_MODEL}"),),
+            (Query(total(FAILED, ERROR, MODEL), shown(ERROR, MODEL)),),
             low=0,
             traces=f"{{ {CHOSEN} && status = error }}",
         ),
@@ -160,7 +136,7 @@ LATENCY = Row(
             "Duration",
             "From the call until its reply is complete, for a stream until its end; half, 95 and 99 of 100 calls took no longer.",
             "s",
-            _quantiles(DURATION),
+            quantiles(DURATION),
             low=0,
             traces=f"{{ {CHOSEN} }}",
         ),
@@ -168,7 +144,7 @@ LATENCY = Row(
             "Time to first chunk",
             "From the call until the first chunk of its stream; streamed calls only.",
             "s",
-            _quantiles(FIRST_CHUNK),
+            quantiles(FIRST_CHUNK),
             low=0,
             traces=f"{{ {CHOSEN} && span.{semconv.RESPONSE_TIME_TO_FIRST_CHUNK} > 0 }}",
         ),
@@ -176,28 +152,28 @@ LATENCY = Row(
             "Time per output chunk",
             "From one chunk of a stream to the next; it includes the time the application itself took with a chunk.",
             "s",
-            _quantiles(OUTPUT_CHUNK),
+            quantiles(OUTPUT_CHUNK),
             low=0,
         ),
         Panel(
             "Duration by model, p95",
             "95 of 100 calls to a model took no longer.",
             "s",
-            _quantile_by_model(DURATION),
+            p95_by(DURATION, MODEL),
             low=0,
         ),
         Panel(
             "First chunk by model, p95",
             "95 of 100 streamed calls to a model had their first chunk by then.",
             "s",
-            _quantile_by_model(FIRST_CHUNK),
+            p95_by(FIRST_CHUNK, MODEL),
             low=0,
         ),
         Panel(
             "Output chunk by model, p95",
             "95 of 100 chunks of a model came no later after the one before.",
             "s",
-            _quantile_by_model(OUTPUT_CHUNK),
+            p95_by(OUTPUT_CHUNK, MODEL),
             low=0,
         ),
     ),
@@ -210,14 +186,14 @@ USAGE = Row(
             "Tokens in by model",
             "Tokens a second of the prompts, as the server counted them; calls whose server does not count are left out.",
             "short",
-            (Query(_total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_INPUT}"}}>', MODEL), BY_MODEL),),
+            (Query(total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_INPUT}"}}>', MODEL), BY_MODEL),),
             low=0,
         ),
         Panel(
             "Tokens out by model",
             "Tokens a second of the replies, as the server counted them; calls whose server does not count are left out.",
             "short",
-            (Query(_total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_OUTPUT}"}}>', MODEL), BY_MODEL),),
+            (Query(total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_OUTPUT}"}}>', MODEL), BY_MODEL),),
             low=0,
         ),
         Panel(
@@ -226,10 +202,53 @@ USAGE = Row(
             "short",
             (
                 Query(
-                    _mean(TOKENS, f'{TYPE}=~"{semconv.TOKEN_INPUT}|{semconv.TOKEN_OUTPUT}"', MODEL, TYPE),
-                    f"{BY_MODEL} {{{{<{TYPE}>}}}}",
+                    mean(TOKENS, f'{TYPE}=~"{semconv.TOKEN_INPUT}|{semconv.TOKEN_OUTPUT}"', MODEL, TYPE),
+                    shown(MODEL, TYPE),
                 ),
             ),
+            low=0,
+        ),
+    ),
+)
+
+ENGINE_AND_MONEY = Row(
+    "Engine and money",
+    (
+        Panel(
+            "Cost a second by model",
+            "US dollars a second for tokens that servers reported: by LiteLLM's price list, or by OTEL_LLM_PRICES.",
+            "currencyUSD",
+            (Query(total(COST, MODEL), BY_MODEL),),
+            width=12,
+            low=0,
+        ),
+        Panel(
+            "Cost an hour by model",
+            "US dollars an hour, were it to go on as it goes now.",
+            "currencyUSD",
+            (Query(f"3600 * {total(COST, MODEL)}", BY_MODEL),),
+            width=12,
+            low=0,
+        ),
+        Panel(
+            "Queue in the engine by model, p95",
+            "95 of 100 requests waited no longer in the engine, by its own clock; only of engines whose replies tell.",
+            "s",
+            p95_by(semconv.CLIENT_ENGINE_QUEUE_TIME, MODEL),
+            low=0,
+        ),
+        Panel(
+            "First token of the engine by model, p95",
+            "95 of 100 requests had their first token no later after they reached the engine, by its own clock.",
+            "s",
+            p95_by(semconv.CLIENT_ENGINE_TIME_TO_FIRST_TOKEN, MODEL),
+            low=0,
+        ),
+        Panel(
+            "Generation in the engine by model, p95",
+            "95 of 100 requests took no longer from the first token to the last, by the engine's own clock.",
+            "s",
+            p95_by(semconv.CLIENT_ENGINE_GENERATION_TIME, MODEL),
             low=0,
         ),
     ),
@@ -242,7 +261,7 @@ LAST = Row(
             "Last requests",
             "The last calls with their traces; a click on the trace opens it.",
             "none",
-            (Query(f"{{ {CHOSEN} }} | select({', '.join(SHOWN)})"),),
+            (Query(f"{{ {CHOSEN} }} | select({', '.join(COLUMNS)})"),),
             kind="table",
             source="tempo",
             width=12,
@@ -252,7 +271,7 @@ LAST = Row(
             "Last failures",
             "The last calls that failed, with their traces.",
             "none",
-            (Query(f"{{ {CHOSEN} && status = error }} | select({', '.join(SHOWN)})"),),
+            (Query(f"{{ {CHOSEN} && status = error }} | select({', '.join(COLUMNS)})"),),
             kind="table",
             source="tempo",
             width=12,
@@ -283,5 +302,15 @@ BOARD = Board(
         Variable("service", "Service", "service.name", f"{DURATION}_count", every=".+"),
         Variable("model", "Model", MODEL, f"{DURATION}_count"),
     ),
-    rows=(OVERVIEW, TRAFFIC, LATENCY, USAGE, LAST),
+    rows=(OVERVIEW, TRAFFIC, LATENCY, USAGE, ENGINE_AND_MONEY, LAST),
 )
+
+# Why no panel shows what only a setting switches on, by that setting.
+_ONLY: Mapping[str, str] = {
+    "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental": (
+        "newer names, still experimental, for what this board shows under the released ones; `/dup` records both"
+    ),
+    "OTEL_LLM_ESTIMATE_USAGE": "estimates do not belong beside the tokens that servers counted",
+    "OTEL_LLM_GRAFANA_METRIC_NAMES": "there for boards of Grafana's own, which read these names",
+}
+OFF: Mapping[str, str] = {row.name: _ONLY[row.only] for row in METRICS if row.only}

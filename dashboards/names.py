@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from otel_agent.catalogue import Metric
+from otel_agent.catalogue import Kind, Metric
 from otel_agent.sources import SOURCES
 from otel_agent.telemetry import own
 from otel_agent.telemetry.naming import prometheus_label, prometheus_name
-from otel_llm import metrics as client
+from otel_llm.litellm import router_metrics
+from otel_llm.metrics import METRICS as CLIENT
+from otel_llm.metrics import ClientMetric
 
 RESOURCE = (
     "service.name",
@@ -42,6 +44,12 @@ def agent_rows() -> Iterator[Metric[Any]]:
     yield from own.METRICS
 
 
+def application_rows() -> Iterator[ClientMetric]:
+    """Yield every row that an instrumented application can publish."""
+    yield from CLIENT
+    yield from router_metrics.METRICS
+
+
 @cache
 def vocabulary() -> Mapping[str, Series]:
     """Return every series by its declared name; a histogram's have `_bucket`, `_count` and `_sum` after it."""
@@ -51,11 +59,22 @@ def vocabulary() -> Mapping[str, Series]:
         found[row.name] = Series(
             prometheus_name(row), frozenset(row.attributes) | (known.attributes if known else frozenset())
         )
-    for histogram in client.METRICS:
-        base = prometheus_name(Metric(histogram.name, "updowncounter", histogram.unit, histogram.help, lambda _: ()))
-        for part, labels in HISTOGRAM.items():
-            found[f"{histogram.name}_{part}"] = Series(f"{base}_{part}", frozenset((*histogram.attributes, *labels)))
+    for metric in application_rows():
+        found |= series_of(metric)
     return found
+
+
+def series_of(row: ClientMetric) -> dict[str, Series]:
+    """Return the series of an application's row by their declared names."""
+    # A histogram gets its unit behind its name as any other, and none of the suffixes that tell counters and ratios.
+    kind: Kind = "updowncounter" if row.kind == "histogram" else row.kind
+    base = prometheus_name(Metric(row.name, kind, row.unit, row.help, lambda _: ()))
+    if row.kind != "histogram":
+        return {row.name: Series(base, frozenset(row.attributes))}
+    return {
+        f"{row.name}_{part}": Series(f"{base}_{part}", frozenset((*row.attributes, *labels)))
+        for part, labels in HISTOGRAM.items()
+    }
 
 
 def attributes() -> frozenset[str]:

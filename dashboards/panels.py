@@ -29,6 +29,7 @@ Unit = Literal[
     "celsius",
     "watt",
     "hertz",
+    "currencyUSD",
     "dateTimeFromNow",
 ]
 

@@ -44,6 +44,7 @@ Moment = tuple[float, int]
 """A moment by two clocks: seconds of the one that durations are taken from, and time_ns()."""
 
 _CURRENT: Final = otel_context.create_key("otel_llm.invocation")
+_ENDED: Final = Context()
 _MAX_MESSAGE_CHARACTERS: Final = 1024
 _MAX_STACKTRACE_CHARACTERS: Final = 8192
 
@@ -222,6 +223,7 @@ class Invocation:
                 self.span.end(ended_ns)
             except Exception as own:
                 fault.report("end of a span", own)
+            self.context = _ENDED  # it holds this object: a cycle, that only the collector could free
 
     def _describe(
         self, elapsed_s: float, reply: Reply | None, streamed: Streamed | None, failed: str | None

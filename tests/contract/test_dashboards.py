@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from compose.native import build
+from dashboards import llm, node
 from dashboards.__main__ import HERE, boards, differences, files
 from dashboards.cadvisor import RULES, expression
 from dashboards.gpu import named
-from dashboards.names import RESOURCE, agent_rows, fill, vocabulary
-from dashboards.node import OFF
+from dashboards.names import RESOURCE, agent_rows, application_rows, fill, series_of, vocabulary
 from dashboards.queries import BUILT_IN, PanelQuery, choices, queries, substitute
 from otel_agent.telemetry.naming import prometheus_label
-from otel_llm import metrics as client
 from otel_llm import semconv
+from otel_llm.metrics import ClientMetric
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = {path.stem: json.loads(path.read_text()) for path in sorted(HERE.glob("json/*.json"))}
@@ -38,7 +38,7 @@ def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
-def series_of(found: Iterable[PanelQuery]) -> set[str]:
+def asked_for(found: Iterable[PanelQuery]) -> set[str]:
     return {name for query in found for name in query.series}
 
 
@@ -75,7 +75,7 @@ def test_building_twice_gives_the_same_text() -> None:
 def test_every_series_on_a_board_is_declared() -> None:
     declared = {series.name for series in vocabulary().values()}
 
-    assert series_of(every_query()) - declared == set()
+    assert asked_for(every_query()) - declared == set()
 
 
 def test_queries_consist_of_declared_series_and_nothing_else_that_could_be_one() -> None:
@@ -90,17 +90,27 @@ def _bare(text: str) -> str:
 
 
 def test_every_declared_metric_is_on_a_board_or_off_it_with_a_reason() -> None:
-    shown = series_of(every_query())
-    agent = {row.name for row in agent_rows()}
-    absent = {name for name in agent if vocabulary()[name].name not in shown}
+    shown = asked_for(every_query())
+    off = {**node.OFF, **llm.OFF}
+    absent = {row.name for row in agent_rows() if vocabulary()[row.name].name not in shown}
     absent |= {
-        row.name
-        for row in client.METRICS
-        if not any(vocabulary()[f"{row.name}_{part}"].name in shown for part in ("bucket", "count", "sum"))
+        row.name for row in application_rows() if shown.isdisjoint(series.name for series in series_of(row).values())
     }
 
-    assert absent == set(OFF)
-    assert all(len(reason) > 10 for reason in OFF.values())
+    assert absent == set(off)
+    assert all(len(reason) > 10 for reason in off.values())
+
+
+def test_a_row_of_an_application_becomes_the_series_that_prometheus_makes_of_its_kind() -> None:
+    """After the compatibility chapter of the specification: counters end in `_total`, a unit in braces adds nothing."""
+
+    def named_series(kind: Any, unit: str) -> list[str]:
+        return [series.name for series in series_of(ClientMetric("a.b", kind, unit, "Help.", ())).values()]
+
+    assert named_series("counter", "{USD}") == ["a_b_total"]
+    assert named_series("gauge", "{request}") == ["a_b"]
+    assert named_series("gauge", "1") == ["a_b_ratio"]
+    assert named_series("histogram", "s") == ["a_b_seconds_bucket", "a_b_seconds_count", "a_b_seconds_sum"]
 
 
 def test_labels_that_legends_show_are_labels_that_the_query_keeps() -> None:
