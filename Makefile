@@ -6,9 +6,10 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 SYNC := $(BIN)/uv sync --quiet --frozen --inexact
+OLDEST := .venv-oldest
 WEB := otel_agent/console/web
 
-.PHONY: help run test check servers e2e stack up docs web bench clean
+.PHONY: help run test test-oldest check servers e2e stack up docs web bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,6 +19,9 @@ run: $(VENV)/.local ## this machine, live on a page: agent, receiver, store and 
 
 test: $(VENV)/.dev ## every test that needs no servers built
 	$(BIN)/pytest
+
+test-oldest: $(OLDEST)/.ready ## the LiteLLM instrumentation with the oldest LiteLLM it supports
+	$(OLDEST)/bin/pytest tests/instrumentation
 
 check: $(VENV)/.dev ## lint, types, generated pages and built assets
 	$(BIN)/ruff check .
@@ -52,7 +56,7 @@ bench: $(VENV)/.dev ## the numbers that README and docs quote
 	$(BIN)/python -m benchmarks
 
 clean: ## forget the environment; servers built for the stack stay in the cache
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(OLDEST)
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -64,4 +68,8 @@ $(VENV)/.local: uv.lock pyproject.toml | $(BIN)/uv
 
 $(VENV)/.dev: uv.lock pyproject.toml | $(BIN)/uv
 	$(SYNC) --group dev
+	@touch $@
+
+$(OLDEST)/.ready: uv.lock pyproject.toml | $(BIN)/uv
+	UV_PROJECT_ENVIRONMENT=$(OLDEST) $(BIN)/uv sync --quiet --frozen --no-default-groups --group oldest
 	@touch $@

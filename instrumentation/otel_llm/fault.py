@@ -3,11 +3,16 @@
 The one hook can be replaced with `set_on_fault`, so that a test suite can fail on what production only counts.
 """
 
+import functools
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
 
 _LOG = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 OnFault = Callable[[str, Exception], None]
 """Takes the place of a fault, in words, and the exception."""
@@ -17,7 +22,7 @@ class FaultLog:
     """The default hook: counts every fault, logs the first of each place with its traceback."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector, whose finalizers report as well, may run inside it
         self._counts: dict[str, int] = {}
 
     def __call__(self, place: str, error: Exception) -> None:
@@ -54,3 +59,20 @@ def report(place: str, error: Exception) -> None:
         _on_fault(place, error)
     except Exception:
         _LOG.debug("otel_llm: the fault hook raised", exc_info=True)
+
+
+def guarded(place: str, otherwise: Any = None) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
+    """Make a function that never raises: a fault in it goes to the hook, and `otherwise` is returned."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R | None]:
+        @functools.wraps(function)
+        def guard(*args: P.args, **kwargs: P.kwargs) -> R | None:
+            try:
+                return function(*args, **kwargs)
+            except Exception as own:
+                report(place, own)
+                return cast("R | None", otherwise)
+
+        return guard
+
+    return decorate

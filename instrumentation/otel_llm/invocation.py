@@ -94,6 +94,7 @@ def enclosing() -> "Invocation | None":
     return found if isinstance(found, Invocation) else None
 
 
+@fault.guarded("the enclosing call")
 def current() -> "Invocation | None":
     """Return the open invocation that encloses this place in the program, if any."""
     found = enclosing()
@@ -164,20 +165,24 @@ class Invocation:
         found[semconv.SERVER_ADDRESS] = self._telemetry.points.server(address)
         self._point = {**self._point, **found}
 
+    @fault.guarded("start of a step")
     def enter(self) -> Token[Context]:
         """Make the span current, for what the library does on behalf of this call."""
         return otel_context.attach(self.context)
 
-    def leave(self, token: Token[Context]) -> None:
+    @fault.guarded("end of a step")
+    def leave(self, token: Token[Context] | None) -> None:
         """Undo `enter`; does nothing where the context of `enter` is not at hand, as in a coroutine closed by another."""
-        if otel_context.get_value(_CURRENT) is self:
+        if token is not None and otel_context.get_value(_CURRENT) is self:
             otel_context.detach(token)
 
+    @fault.guarded("end of an invocation")
     def complete(self, reply: Reply, streamed: Streamed | None = None) -> None:
         """End a call that was answered."""
         if self._take():
             self._end(reply, streamed, None)
 
+    @fault.guarded("end of an invocation")
     def fail(self, error: BaseException, reply: Reply | None = None, streamed: Streamed | None = None) -> None:
         """End a call that failed or was cancelled, with what had arrived of its reply."""
         if self._take():

@@ -50,6 +50,7 @@ class _Watch:
         if self.drop(recorder):
             self._left.put(recorder)
 
+    @fault.guarded("end of open streams")
     def end_all(self, how: StreamEnd) -> None:
         """End every stream that is still open, now."""
         while True:
@@ -87,6 +88,7 @@ class _Watch:
         self.end_all(StreamEnd.EXIT)
 
 
+@fault.guarded("a stream left open")
 def _end(recorder: Open | None, how: StreamEnd) -> None:
     if recorder is not None:
         try:

@@ -37,12 +37,12 @@ class StreamRecorder:
         self.is_reading = False
         leftovers.watch(self)
 
-    def enter(self) -> Token[Context]:
+    def enter(self) -> Token[Context] | None:
         """Make the span current while the library fetches a chunk, for it may send the request only then."""
         self.is_reading = True
         return self._invocation.enter()
 
-    def leave(self, token: Token[Context]) -> None:
+    def leave(self, token: Token[Context] | None) -> None:
         """Undo `enter`."""
         self.is_reading = False
         self._invocation.leave(token)
@@ -74,9 +74,12 @@ class StreamRecorder:
 
     def __del__(self) -> None:
         # The collector may run inside any lock, the SDK's own included: nothing may be recorded from here.
-        if self._invocation.is_open:
-            self._ended = (perf_counter(), time_ns())
-            leftovers.hand_over(self)
+        try:
+            if self._invocation.is_open:
+                self._ended = (perf_counter(), time_ns())
+                leftovers.hand_over(self)
+        except Exception as own:
+            fault.report("a stream left behind", own)
 
     def _streamed(self, how: StreamEnd) -> Streamed:
         return Streamed(how.value, self._first_s, self._intervals, self._ended)

@@ -1,6 +1,5 @@
 """Every query of the boards, run against the real Prometheus and Loki that the real agent and the real instrumentation feed."""
 
-import base64
 import contextlib
 import json
 import os
@@ -11,7 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,16 +18,16 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
+from e2e.board_queries import BOARDS, answers_of, ask_all, board_queries, fetch, find_traces, on_axis, query_of
 from e2e.emit import Application, application
 from e2e.stack import exemplars, logql, promql
-from instrumentation.openai_server import serve
+from e2e.telling_server import serve_telling
 from opentelemetry.metrics import Observation
 from processes import ENVIRONMENT, agent
 from waiting import until
 
 from compose.native.stack import Stack
-from dashboards.__main__ import HERE as DASHBOARDS
-from dashboards.queries import PanelQuery, choices, queries, substitute
+from dashboards.queries import PanelQuery, choices, substitute
 from otel_agent.catalogue import Metric, values
 from otel_agent.errors import Unavailable
 from otel_agent.settings import Settings
@@ -44,46 +43,10 @@ from otel_agent.telemetry.naming import prometheus_name
 pytestmark = pytest.mark.e2e
 
 HERE = Path(__file__).parent
-BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(DASHBOARDS.glob("json/*.json"))}
-DEADLINE_S = 60.0
 NODE = "a-node-that-was-made-up"
 APP = "an-application-of-the-boards"
-
-
-def board_queries(board: str, kind: str = "prometheus") -> list[PanelQuery]:
-    return [query for query in queries(BOARDS[board]) if query.kind == kind]
-
-
-def ask_all(
-    stack: Stack,
-    asked: Iterable[PanelQuery],
-    board: str,
-    chosen: Mapping[str, str],
-    meanwhile: Callable[[], object] = lambda: None,
-    deadline_s: float = DEADLINE_S,
-) -> list[str]:
-    """Ask every query until it has an answer; return, after the deadline, what is wrong: no answer, or one beside the panel's axis."""
-    given = choices(BOARDS[board]) | dict(chosen)
-    left, wrong = list(asked), []
-    give_up = time.monotonic() + deadline_s
-    while left and time.monotonic() < give_up:
-        meanwhile()
-        unanswered = []
-        for query in left:
-            answer = promql(stack, substitute(query.text, given))
-            if not answer:
-                unanswered.append(query)
-            wrong += [
-                f"{query}: {value} of {labels} is off the axis" for labels, value in answer if not on_axis(query, value)
-            ]
-        left = unanswered
-        time.sleep(0.5)
-    return [f"{query}: no answer" for query in left] + wrong
-
-
-def on_axis(query: PanelQuery, value: float) -> bool:
-    """Whether a panel can show this; a share may be a little too large, as the clocks of kernel and exporter differ."""
-    return (query.low is None or not value < query.low) and (query.high is None or not value > query.high * 1.05)
+PRICES = {"plain": {"input": 0.1, "output": 0.4}}  # US dollars per million tokens
+A_CALL_COSTS = (11 * 0.1 + 7 * 0.4) / 1e6  # by the tokens that the server reports
 
 
 def not_here() -> dict[str, str]:
@@ -219,6 +182,8 @@ def test_what_has_no_answer_is_told(stack: Stack) -> None:
     assert ask_all(stack, [uptime], "node", {"host": "nobody"}, deadline_s=1) == [
         "otel-llm: node / Uptime / A: no answer"
     ]
+    not_a_number = replace(uptime, text="vector(0) / 0")
+    assert ask_all(stack, [not_a_number], "node", {}, deadline_s=1) == ["otel-llm: node / Uptime / A: no answer"]
     assert not on_axis(replace(uptime, high=1.0), 1.2)
     assert not on_axis(replace(uptime, low=0.0), -0.1)
 
@@ -284,9 +249,13 @@ def asking(stack: Stack) -> Iterator[None]:
         "OTEL_EXPORTER_OTLP_INSECURE": "true",
         "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "OTEL_LLM_PRICES": json.dumps(PRICES),
     }
     launcher = str(Path(sys.executable).parent / "opentelemetry-instrument")
-    with serve() as server, program(launcher, sys.executable, str(HERE / "asking_app.py"), server.url, **telemetry):
+    with (
+        serve_telling() as server,
+        program(launcher, sys.executable, str(HERE / "asking_app.py"), server.url, **telemetry),
+    ):
         yield
 
 
@@ -296,12 +265,9 @@ def test_the_board_of_requests_shows_calls_tokens_failures_and_leads_to_traces(
 ) -> None:
     chosen = choices(BOARDS["llm"]) | {"service": APP}
     asked = board_queries("llm")
+    answers = partial(answers_of, stack, "llm", chosen)
 
     assert ask_all(stack, asked, "llm", chosen) == []
-
-    def answers(panel: str) -> list[tuple[dict[str, str], float]]:
-        [query] = [query for query in asked if query.panel == panel]
-        return promql(stack, substitute(query.text, chosen))
 
     shares = {"plain": 0.0, "error500": 1.0}
     until(
@@ -328,34 +294,56 @@ def test_the_board_of_requests_shows_calls_tokens_failures_and_leads_to_traces(
     assert found
     assert all(len(exemplar["labels"]["trace_id"]) == 32 for exemplar in found)
 
-    searches = board_queries("llm", "tempo")
-    if stack.plan.tempo_bin is None:
-        with capsys.disabled():
-            print(f"\n{len(searches)} searches of traces left out: TEMPO_BIN names no binary of Tempo")
-        return
-    for search in searches:
-        url = f"{stack.ports.url('tempo')}/api/search?" + urllib.parse.urlencode(
-            {"q": substitute(search.text, chosen), "limit": 20}
-        )
-        until(partial(traces_of, url), str(search), DEADLINE_S)
+    for panel, low, high in (
+        ("Queue in the engine by model, p95", 0.02, 0.04),
+        ("First token of the engine by model, p95", 0.04, 0.08),
+        ("Generation in the engine by model, p95", 0.08, 0.16),
+    ):  # the buckets of what the server tells
+        [(labels, value)] = answers(panel)
+        assert labels == {"gen_ai_request_model": "plain"}
+        assert low < value <= high, panel
+
+    # One evaluation for both: the same calls are in both rates.
+    cost, tokens = (query_of("llm", panel, chosen) for panel in ("Cost an hour by model", "Tokens out by model"))
+    [(labels, of_a_token)] = promql(stack, f"({cost}) / ({tokens})")
+    assert labels == {"gen_ai_request_model": "plain"}
+    assert of_a_token * 7 == pytest.approx(3600 * A_CALL_COSTS)
+
+    find_traces(stack, "llm", chosen, capsys)
 
 
-def traces_of(url: str) -> Any:
-    return fetch(url)["traces"]
+@pytest.mark.usefixtures("asking")
+def test_the_board_of_the_router_shows_requests_detours_and_limits_and_leads_to_traces(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = choices(BOARDS["router"]) | {"service": APP}
+    answers = partial(answers_of, stack, "router", chosen)
 
+    assert ask_all(stack, board_queries("router"), "router", chosen) == []
 
-def fetch(url: str, body: object = None) -> Any:
-    """GET, or POST where there is a body, with the name and password that the address holds."""
-    parts = urllib.parse.urlsplit(url)
-    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    request = urllib.request.Request(
-        plain, data=None if body is None else json.dumps(body).encode(), headers={"Content-Type": "application/json"}
-    )
-    if parts.username:
-        pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        request.add_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer)
+    def of(label: str, panel: str) -> dict[str, float]:
+        return {labels[f"otel_llm_router_{label}"]: value for labels, value in answers(panel)}
+
+    shares = {"pair": 0.0, "broken": 0.0, "lost": 1.0}
+    until(lambda: of("model_group", "Failed share by model group") == shares, f"{shares}")
+    assert {
+        (labels["otel_llm_router_model_group"], labels["otel_llm_router_fallback_model_group"])
+        for labels, _ in answers("Fallbacks")
+    } == {("broken", "pair")}
+    until(lambda: "failing" in of("deployment_id", "Cooldowns by deployment"), "a cooldown of what fails")
+    assert "sound" not in of("deployment_id", "Cooldowns by deployment")
+    assert of("deployment_id", "Requests left by deployment")["sound"] == 59
+    assert of("deployment_id", "Tokens left by deployment")["sound"] == 149984
+
+    [exemplar, *_] = [
+        exemplar
+        for query in board_queries("router")
+        if query.exemplars
+        for exemplar in exemplars(stack, substitute(query.text, chosen))
+    ]
+    assert len(exemplar["labels"]["trace_id"]) == 32
+
+    find_traces(stack, "router", chosen, capsys)
 
 
 @pytest.mark.parametrize("board", sorted(BOARDS))

@@ -50,7 +50,6 @@ def partly(litellm: ModuleType, to: dict[str, Any], model: str = "openai/plain",
         opened.close()
     kind = type(opened)
     del opened
-    gc.collect(0)
     return [kind, first]
 
 
@@ -200,6 +199,7 @@ def outcome(call: Call, litellm: ModuleType, server: OpenAIServer) -> Any:
         came = facts(copy_context().run(call, litellm, to))
     except BaseException as error:
         came = facts(error)
+    gc.collect()  # streams that were left give their connections back
     asked = [
         # What we may add to a request for a server of one's own, and nothing else.
         (seen["path"], {key: value for key, value in seen["body"].items() if key != "stream_options"})

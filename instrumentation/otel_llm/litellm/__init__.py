@@ -66,7 +66,10 @@ class LiteLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its packag
         from . import patch
 
         self._telemetry = None
-        patch.remove()
+        try:
+            patch.remove()
+        except Exception as own:
+            fault.report("taking the instrumentation off", own)
 
 
 def _own_version() -> str:

@@ -121,6 +121,7 @@ class _Started:
     asked: Asked
 
 
+@fault.guarded("start of a LiteLLM call")
 def _start(entry: Entry, arguments: Arguments, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Started | None:
     active = State.active
     if active is None:
@@ -141,6 +142,7 @@ def _start(entry: Entry, arguments: Arguments, args: tuple[Any, ...], kwargs: Ma
         return None
 
 
+@fault.guarded("error of a LiteLLM call")
 def _fail(invocation: Invocation, error: BaseException) -> None:
     try:
         reply = read_error(error)
@@ -150,6 +152,7 @@ def _fail(invocation: Invocation, error: BaseException) -> None:
     invocation.fail(error, reply)
 
 
+@fault.guarded("reply of a LiteLLM call")
 def _finish(started: _Started, result: Any) -> None:
     entry = started.entry
     try:

@@ -66,24 +66,29 @@ class _Plan:
     server: _Server
     refusals: Refusals
 
+    @fault.guarded("a request of a LiteLLM call")
     def __enter__(self) -> None:
         if self.first is None:
             self.carry()
 
+    @fault.guarded("a request of a LiteLLM call")
     def carry(self) -> None:
         """Put the headers on the request."""
         self.request.headers = self.headers
 
+    @fault.guarded("a request of a LiteLLM call")
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.request.headers = self.given
         if error is not None and self.first is not None:
             self._is_of_the_request(error)
 
+    @fault.guarded("a request of a LiteLLM call", otherwise=True)
     def is_answered(self, response: Any) -> bool:
         """Whether the question was no hindrance; where it was, the request is sent as the caller made it."""
         self._is_of_the_request(response)
         return response.status_code not in REFUSED
 
+    @fault.guarded("a request of a LiteLLM call")
     def learn(self, response: Any) -> None:
         """Remember a server that refused the question alone; one that refuses the request as well proves nothing."""
         try:
@@ -111,6 +116,7 @@ class _Active:
         self._is_self_hosted: Final = self_hosted(settings.self_hosted_hosts)
         self._refusals: Final = Refusals()
 
+    @fault.guarded("a request of a LiteLLM call")
     def plan(self, invocation: Invocation, request: Any) -> _Plan | None:
         """Decide on a request about to be sent; None where it goes out as it is."""
         try:

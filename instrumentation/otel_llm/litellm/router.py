@@ -74,6 +74,7 @@ def _imported(router: ModuleType) -> None:
         fault.report("wrapping LiteLLM's Router", own)
 
 
+@fault.guarded("a Router's request")
 def _begin(group: object) -> Routing | None:
     """Begin a request, unless it is part of a call that is recorded already or telemetry is suppressed."""
     telemetry = State.telemetry
@@ -116,6 +117,7 @@ async def _route(call: Coroutine[Any, Any, Any], kwargs: Mapping[str, Any]) -> A
     return await call if routing is None else await _follow(routing, call)
 
 
+@fault.guarded("a Router's request")
 def _is_mirrored(kwargs: Mapping[str, Any]) -> bool:
     # A copy of a request, sent to another model on the side, has all of its arguments.
     metadata = kwargs.get("metadata")
@@ -224,6 +226,7 @@ def _hand_out_async(original: Function) -> Function:
     return wrapper
 
 
+@fault.guarded("a Router's request")
 def _remember(stream: Any, kwargs: Mapping[str, Any]) -> None:
     try:
         routing, arguments = current(), kwargs.get("initial_kwargs")
@@ -282,6 +285,7 @@ def _cool_down(original: Function) -> Function:
     return wrapper
 
 
+@fault.guarded("a Router's request")
 def _begin_again(before: Routing, kwargs: Mapping[str, Any]) -> Routing | None:
     telemetry = State.telemetry
     if telemetry is None:
@@ -293,12 +297,14 @@ def _begin_again(before: Routing, kwargs: Mapping[str, Any]) -> Routing | None:
         return None
 
 
+@fault.guarded("a Router's request")
 def _note_strategy(routing: Routing, found: Any) -> None:
     strategy = found[0] if isinstance(found, tuple) and found else None
     if isinstance(strategy, str):
         routing.strategy = strategy
 
 
+@fault.guarded("a Router's request")
 def _note_cooling(kwargs: Mapping[str, Any]) -> None:
     routing = current()
     if routing is None:
@@ -311,6 +317,7 @@ def _note_cooling(kwargs: Mapping[str, Any]) -> None:
         fault.report("cooldowns met by a Router", own)
 
 
+@fault.guarded("a Router's request")
 def _instruments_unless_cooling(cache: Any, kwargs: Mapping[str, Any]) -> RouterInstruments | None:
     telemetry = State.telemetry
     if telemetry is None:
@@ -324,6 +331,7 @@ def _instruments_unless_cooling(cache: Any, kwargs: Mapping[str, Any]) -> Router
         return None
 
 
+@fault.guarded("a Router's request")
 def _count_cooldown(instruments: RouterInstruments, kwargs: Mapping[str, Any]) -> None:
     try:
         instruments.cooled_down(kwargs["model_id"], type(kwargs.get("original_exception")).__qualname__)

@@ -36,6 +36,7 @@ class RouterTelemetry:
     instruments: RouterInstruments
 
 
+@fault.guarded("a Router's request")
 def current() -> "Routing | None":
     """Return the open request that encloses this place in the program, if any."""
     found = otel_context.get_value(_ROUTING)
@@ -111,15 +112,18 @@ class Routing:
         """Whether neither `complete` nor `fail` has been called yet."""
         return self._open
 
+    @fault.guarded("a Router's request")
     def enter(self) -> Token[Context]:
         """Make the request's span current, for what the Router does on behalf of it."""
         return otel_context.attach(self.context)
 
-    def leave(self, token: Token[Context]) -> None:
+    @fault.guarded("a Router's request")
+    def leave(self, token: Token[Context] | None) -> None:
         """Undo `enter`; does nothing where its context is not at hand, as in a coroutine closed by another."""
-        if otel_context.get_value(_ROUTING) is self:
+        if token is not None and otel_context.get_value(_ROUTING) is self:
             otel_context.detach(token)
 
+    @fault.guarded("a Router's request")
     def falls_back(self, group: str | None) -> None:
         """Note that the Router goes on with another model group, or with the next order of the same."""
         try:
@@ -131,6 +135,7 @@ class Routing:
         except Exception as own:
             fault.report("fallback of a Router", own)
 
+    @fault.guarded("a Router's request")
     def attempts(self) -> None:
         """Note that an attempt begins."""
         try:
@@ -159,6 +164,7 @@ class Routing:
         for deployment in deployments[: _MAX_NAMES - len(self._cooling)]:
             self._cooling[deployment] = None
 
+    @fault.guarded("a Router's request")
     def is_answered(self, reply: object) -> None:
         """Note what a reply says about the deployment it came from."""
         try:
@@ -170,6 +176,7 @@ class Routing:
         except Exception as own:
             fault.report("reply to a Router", own)
 
+    @fault.guarded("a Router's request")
     def is_refused(self, error: BaseException) -> None:
         """Note that an attempt failed."""
         try:
@@ -183,10 +190,12 @@ class Routing:
         except Exception as own:
             fault.report("failed attempt of a Router", own)
 
+    @fault.guarded("a Router's request")
     def complete(self) -> None:
         """End a request that was answered, or whose stream is handed out."""
         self._end(None)
 
+    @fault.guarded("a Router's request")
     def fail(self, error: BaseException) -> None:
         """End a request that failed or was cancelled."""
         self._end(error)

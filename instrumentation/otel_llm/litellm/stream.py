@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+from otel_llm import fault
 from otel_llm.invocation import Invocation
 from otel_llm.semconv import StreamEnd
 from otel_llm.streams import StreamRecorder
@@ -95,11 +96,34 @@ def _forget(stream: Any) -> None:
     parts.pop(_KEEP, None)
 
 
+# What the wrappers call, and what must not raise into them.
+
+
+@fault.guarded("start of a step of a stream")
+def _enter(recorder: Listener) -> Any:
+    return recorder.enter()
+
+
+@fault.guarded("end of a step of a stream")
+def _leave(recorder: Listener, token: Any) -> None:
+    recorder.leave(token)
+
+
+@fault.guarded("chunk of a stream")
+def _arrived(recorder: Listener, parts: Mapping[str, Any], chunk: Any) -> None:
+    recorder.chunk()
+    keep: Keep | None = parts.get(_KEEP)
+    if keep is not None:
+        keep(chunk)
+
+
+@fault.guarded("end of a stream")
 def _end(stream: Any, recorder: Listener, how: StreamEnd) -> None:
     _forget(stream)
     recorder.end(how)
 
 
+@fault.guarded("error of a stream")
 def _fail(stream: Any, recorder: Listener, error: BaseException) -> None:
     _forget(stream)
     recorder.fail(error)
@@ -112,7 +136,7 @@ def _next(original: Function) -> Function:
         recorder: Listener | None = parts.get(_RECORDER)
         if recorder is None or recorder.is_reading:  # then a subclass of LiteLLM's own calls its base
             return original(self)
-        token = recorder.enter()
+        token = _enter(recorder)
         try:
             chunk = original(self)
         except StopIteration:
@@ -122,11 +146,8 @@ def _next(original: Function) -> Function:
             _fail(self, recorder, error)
             raise
         finally:
-            recorder.leave(token)
-        recorder.chunk()
-        keep: Keep | None = parts.get(_KEEP)
-        if keep is not None:
-            keep(chunk)
+            _leave(recorder, token)
+        _arrived(recorder, parts, chunk)
         return chunk
 
     return wrapper
@@ -139,7 +160,7 @@ def _anext(original: Function) -> Function:
         recorder: Listener | None = parts.get(_RECORDER)
         if recorder is None or recorder.is_reading:
             return await original(self)
-        token = recorder.enter()
+        token = _enter(recorder)
         try:
             chunk = await original(self)
         except StopAsyncIteration:
@@ -149,11 +170,8 @@ def _anext(original: Function) -> Function:
             _fail(self, recorder, error)
             raise
         finally:
-            recorder.leave(token)
-        recorder.chunk()
-        keep: Keep | None = parts.get(_KEEP)
-        if keep is not None:
-            keep(chunk)
+            _leave(recorder, token)
+        _arrived(recorder, parts, chunk)
         return chunk
 
     return wrapper
