@@ -1,6 +1,6 @@
 """What a test reads of what was recorded: spans as plain values, histogram points as plain values."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType
@@ -13,9 +13,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from waiting import until
 
+from otel_llm import semconv
+from otel_llm.attributes import ATTRIBUTES
 from otel_llm.litellm import LiteLLMInstrumentor
 
 DEADLINE_S = 10.0
+SCOPE = "otel_llm.litellm"
+DECLARED = {row.name for row in ATTRIBUTES}
 
 
 @dataclass
@@ -85,6 +89,14 @@ def record(**functions: Callable[..., Any]) -> Iterator[Recording]:
             instrumentor.uninstrument()
         for name, original in before.items():
             setattr(litellm, name, original)
+    assert _undeclared(exporter.get_finished_spans()) == set(), "the reference does not name these"
+
+
+def _undeclared(spans: Sequence[ReadableSpan]) -> set[str]:
+    """The attributes of our spans that no row of the reference declares."""
+    ours = [span for span in spans if span.instrumentation_scope and span.instrumentation_scope.name == SCOPE]
+    used = {name for span in ours for name in span.attributes or {}}
+    return {name for name in used - DECLARED if not name.startswith(semconv.USAGE_PREFIX)}
 
 
 def whole(span: ReadableSpan) -> dict[str, Any]:

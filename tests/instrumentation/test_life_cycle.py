@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from instrumentation.openai_server import OpenAIServer
 from instrumentation.programs import run
-from instrumentation.recording import Recording
+from instrumentation.recording import Recording, record
 from processes import Backend
 
 from otel_llm.litellm import LiteLLMInstrumentor
@@ -274,3 +274,23 @@ def test_the_launcher_alone_gives_one_trace_with_http_spans_and_log_lines_below_
         "gen_ai.client.operation.time_to_first_chunk",
         "gen_ai.client.operation.time_per_output_chunk",
     } == exported
+
+
+@pytest.mark.parametrize(
+    ("found", "warned"), [("1.110.0", True), ("2.3", True), ("1.109.7", False), ("1.106.2", False)]
+)
+def test_a_litellm_newer_than_tested_is_instrumented_with_one_warning(
+    litellm: ModuleType,
+    server: OpenAIServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    found: str,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr("otel_llm.litellm.version", lambda package: found if package == "litellm" else "1")
+    with record() as recording:
+        litellm.completion("openai/plain", [{"role": "user", "content": "hi"}], api_base=server.url, api_key="k")
+        assert recording.span().name == "chat plain"
+
+    said = [message for message in caplog.messages if "newer than the newest one tested" in message]
+    assert len(said) == warned

@@ -1,11 +1,11 @@
-"""Spans and metrics for LiteLLM's chat calls, sync and async, plain and streamed.
+"""Spans and metrics for calls through LiteLLM, sync and async, plain and streamed.
 
     from otel_llm.litellm import LiteLLMInstrumentor
     LiteLLMInstrumentor().instrument()
 
 or, with no line changed, `opentelemetry-instrument python app.py`. LiteLLM itself is imported by the application or not
 at all: the wrappers are put on when the application imports it. Each call is one span of kind client, current while
-LiteLLM sends its request, and its points of the client metrics. Prompts and replies are never recorded.
+LiteLLM sends its request, and its points of the client metrics. Prompts and replies are recorded only on request.
 """
 
 import logging
@@ -24,6 +24,8 @@ from otel_llm.settings import read_settings
 __all__ = ["LiteLLMInstrumentor"]
 
 _LOG = logging.getLogger(__name__)
+TESTED = (1, 109)
+"""The newest LiteLLM tested; the oldest stands in `instrumentation_dependencies`."""
 
 
 class LiteLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its package ships no types
@@ -55,6 +57,13 @@ class LiteLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its packag
         # Runs inside the application's import statement, perhaps after `uninstrument`.
         if self._telemetry is None:
             return
+        found = _release("litellm")
+        if found > TESTED:
+            _LOG.warning(
+                "otel_llm: LiteLLM %s is newer than the newest one tested, %s; what is not as it was there is not recorded",
+                ".".join(map(str, found)),
+                ".".join(map(str, TESTED)),
+            )
         try:
             from . import patch
 
@@ -70,6 +79,14 @@ class LiteLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its packag
             patch.remove()
         except Exception as own:
             fault.report("taking the instrumentation off", own)
+
+
+def _release(package: str) -> tuple[int, ...]:
+    """Return the first two numbers of a package's version; nothing where it cannot be told."""
+    try:
+        return tuple(int(number) for number in version(package).split(".")[:2])
+    except (PackageNotFoundError, ValueError):  # a source tree, or a stand-in
+        return ()
 
 
 def _own_version() -> str:
