@@ -44,6 +44,12 @@ def litellm() -> Iterator[ModuleType]:
             thing.close()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _leave_no_client_to_other_modules(litellm: ModuleType) -> Iterator[None]:
+    yield
+    litellm.in_memory_llm_clients_cache.flush_cache()
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[OpenAIServer]:
     with serve() as running:

@@ -25,11 +25,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from email.parser import BytesParser
 from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 REPLY = "Hello there"
 PIECES = ("Hel", "lo ", "the", "re")
@@ -273,10 +273,12 @@ def _chunks(words: list[str], body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**head, "choices": [], "usage": USAGE}
 
 
+Server = TypeVar("Server", bound=OpenAIServer)
+
+
 @contextmanager
-def serve() -> Iterator[OpenAIServer]:
-    """Serve on a free port for the length of the block."""
-    server = OpenAIServer()
+def running(server: Server) -> Iterator[Server]:
+    """Serve for the length of the block."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
@@ -286,6 +288,11 @@ def serve() -> Iterator[OpenAIServer]:
         server.shutdown()
         server.server_close()
         thread.join(5)
+
+
+def serve() -> AbstractContextManager[OpenAIServer]:
+    """Serve on a free port for the length of the block."""
+    return running(OpenAIServer())
 
 
 def main() -> None:

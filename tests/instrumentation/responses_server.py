@@ -9,13 +9,12 @@ Scripted by the words of the model's name, as `openai_server` is. What they do b
 """
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
-from instrumentation.openai_server import HANG_S, PIECES, REPLY, SERVED_MODEL, SLOW_S, OpenAIServer, _Handler
+from instrumentation.openai_server import HANG_S, PIECES, REPLY, SERVED_MODEL, SLOW_S, OpenAIServer, _Handler, running
 
 RESPONSES_USAGE = {
     "input_tokens": 11,
@@ -218,16 +217,6 @@ def message_events(words: list[str]) -> Iterator[Event]:
     yield "message_stop", {}
 
 
-@contextmanager
-def serve() -> Iterator[ResponsesServer]:
+def serve() -> AbstractContextManager[ResponsesServer]:
     """Serve on a free port for the length of the block."""
-    server = ResponsesServer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    return running(ResponsesServer())

@@ -6,12 +6,10 @@ begin       break the connection of a stream after its first chunk, which has no
 """
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
-from instrumentation.openai_server import OpenAIServer, _Handler
+from instrumentation.openai_server import OpenAIServer, _Handler, running
 
 REMAINING = {"x-ratelimit-remaining-requests": "59", "x-ratelimit-remaining-tokens": "149984"}
 TOO_LONG = "This model's maximum context length is 4 tokens. Please reduce the length of the messages."
@@ -62,16 +60,6 @@ class _RouterHandler(_Handler):
         self.close_connection = True
 
 
-@contextmanager
-def serve_router() -> Iterator[RouterServer]:
+def serve_router() -> AbstractContextManager[RouterServer]:
     """Serve on a free port for the length of the block."""
-    server = RouterServer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    return running(RouterServer())

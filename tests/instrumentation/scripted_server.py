@@ -1,12 +1,10 @@
 """A server that answers chat calls with exactly the document, or the chunks, a test puts into it; besides, an `OpenAIServer`."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
-from instrumentation.openai_server import OpenAIServer, _Handler
+from instrumentation.openai_server import OpenAIServer, _Handler, running
 
 HEAD = {"object": "chat.completion.chunk", "id": "chatcmpl-1", "created": 1700000000, "model": "served-model-1"}
 
@@ -61,16 +59,6 @@ def chunk(reason: str | None = None, *, usage: Any = None, index: int = 0, **del
     return document if usage is None else {**document, "usage": usage}
 
 
-@contextmanager
-def serve_script() -> Iterator[ScriptedServer]:
+def serve_script() -> AbstractContextManager[ScriptedServer]:
     """Serve on a free port for the length of the block."""
-    server = ScriptedServer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    return running(ScriptedServer())

@@ -1,7 +1,6 @@
 """Names bound before the instrumentation started: recorded by callback, once, where that is asked for."""
 
 import asyncio
-import gc
 import inspect
 import logging
 from collections.abc import Iterator
@@ -22,13 +21,6 @@ LISTS = ("callbacks", "input_callback", "success_callback", "failure_callback", 
 
 # Of text completions LiteLLM makes a client for each call and leaves it open.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _leave_nothing_open_to_other_modules(litellm: ModuleType) -> Iterator[None]:
-    yield
-    litellm.in_memory_llm_clients_cache.flush_cache()
-    gc.collect()
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """Every way into LiteLLM is one span: positional arguments, flags, retries, fallbacks, batches, the client object."""
 
 import asyncio
-import gc
 import inspect
 import io
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -19,13 +17,6 @@ HELLO = [{"role": "user", "content": "hi"}]
 
 # Of text completions and variations LiteLLM makes a client for each call and leaves it open; OpenAI's warns of the latter.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore:deprecated:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _leave_nothing_open_to_other_modules(litellm: ModuleType) -> Iterator[None]:
-    yield
-    litellm.in_memory_llm_clients_cache.flush_cache()
-    gc.collect()
 
 
 @pytest.fixture

@@ -131,7 +131,8 @@ def test_10000_streams_left_behind_leave_no_open_span_and_nothing_in_memory(
 
     assert count.ends == {"abandoned": LEFT}
     until(
-        lambda: gc.collect() >= 0
-        and not [1 for thing in gc.get_objects() if type(thing) in (StreamRecorder, Invocation)]
+        lambda: (
+            gc.collect() >= 0 and not [1 for thing in gc.get_objects() if type(thing) in (StreamRecorder, Invocation)]
+        )
     )
     assert growth < LEFT // 20  # far less than one object for a stream

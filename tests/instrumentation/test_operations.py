@@ -1,9 +1,8 @@
 """Every operation besides chat, sync and async, against a server that answers, says nothing of tokens, or refuses."""
 
 import asyncio
-import gc
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,13 +15,6 @@ Ask = Callable[..., Any]
 
 # Of text completions and variations LiteLLM makes a client for each call and leaves it open; OpenAI's warns of the latter.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore:deprecated:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _leave_nothing_open_to_other_modules(litellm: ModuleType) -> Iterator[None]:
-    yield
-    litellm.in_memory_llm_clients_cache.flush_cache()
-    gc.collect()
 
 
 @pytest.fixture(params=["sync", "async"])
