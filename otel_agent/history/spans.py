@@ -25,9 +25,12 @@ TEXTS = {
     "request_model": (semconv.REQUEST_MODEL,),
     "response_model": (semconv.RESPONSE_MODEL,),
     "server_address": (semconv.SERVER_ADDRESS,),
-    "prompt_template_name": ("gen_ai.prompt.name",),
-    "conversation_id": ("gen_ai.conversation.id",),
-    "user_id": ("user.id", "enduser.id"),
+    "prompt_template_name": (semconv.PROMPT_NAME,),
+    "prompt_template_version": (semconv.PROMPT_VERSION,),
+    "conversation_id": (semconv.CONVERSATION_ID,),
+    "user_id": (semconv.USER_ID, "enduser.id"),
+    "api_key_id": (semconv.KEY_ALIAS,),
+    "team_id": (semconv.TEAM,),
 }
 WHOLES = {
     "server_port": (semconv.SERVER_PORT,),

@@ -22,10 +22,11 @@ INPUT_TOKENS = (semconv.USAGE_INPUT_TOKENS, "gen_ai.usage.prompt_tokens")
 OUTPUT_TOKENS = (semconv.USAGE_OUTPUT_TOKENS, "gen_ai.usage.completion_tokens")
 CACHED_TOKENS = (semconv.USAGE_CACHE_READ_INPUT_TOKENS,)
 FIRST_CHUNK_S = (semconv.RESPONSE_TIME_TO_FIRST_CHUNK, "gen_ai.latency.time_to_first_token")
-QUEUE_S = ("gen_ai.latency.time_in_queue",)
+QUEUE_S = (semconv.ENGINE_QUEUE_TIME, "gen_ai.latency.time_in_queue")
+ENGINE_FIRST_TOKEN_S = (semconv.ENGINE_TIME_TO_FIRST_TOKEN,)  # queue and prefill
 PREFILL_S = ("gen_ai.latency.time_in_model_prefill",)
-DECODE_S = ("gen_ai.latency.time_in_model_decode",)
-COST_USD = ("gen_ai.usage.cost",)  # OpenLIT's name, in dollars
+DECODE_S = (semconv.ENGINE_GENERATION_TIME, "gen_ai.latency.time_in_model_decode")
+COST_USD = (semconv.COST, "gen_ai.usage.cost")  # the latter is OpenLIT's; dollars both
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def call_of(attributes: Mapping[str, Any]) -> Call:
         cached_tok=whole(attributes, CACHED_TOKENS),
         ttft_ns=_nanoseconds(attributes, FIRST_CHUNK_S),
         queue_ns=_nanoseconds(attributes, QUEUE_S),
-        prefill_ns=_nanoseconds(attributes, PREFILL_S),
+        prefill_ns=_prefill_ns(attributes),
         decode_ns=_nanoseconds(attributes, DECODE_S),
         cost_usd=number(attributes, COST_USD),
         finish=",".join(map(str, reasons)) if isinstance(reasons, list) and reasons else None,
@@ -106,3 +107,11 @@ def number(attributes: Mapping[str, Any], names: tuple[str, ...]) -> float | Non
 def _nanoseconds(attributes: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     seconds = number(attributes, names)
     return None if seconds is None or not abs(seconds) < 9e9 else round(seconds * 1e9)
+
+
+def _prefill_ns(attributes: Mapping[str, Any]) -> int | None:
+    prefill_ns = _nanoseconds(attributes, PREFILL_S)
+    if prefill_ns is not None:
+        return prefill_ns
+    queue_ns, first_token_ns = _nanoseconds(attributes, QUEUE_S), _nanoseconds(attributes, ENGINE_FIRST_TOKEN_S)
+    return None if queue_ns is None or first_token_ns is None else max(0, first_token_ns - queue_ns)

@@ -165,6 +165,27 @@ def test_the_span_of_the_engine_alone_is_a_request_too(tmp_path: Path) -> None:
     assert (found.queue_s, found.time_to_first_chunk_s, found.prefill_s, found.decode_s) == (0.5, 0.75, 0.125, 2.0)
 
 
+def test_what_the_application_says_of_money_engine_and_caller_is_in_the_request(tmp_path: Path) -> None:
+    told = {
+        "otel_llm.cost": 0.25,
+        "otel_llm.engine.queue_time": 0.5,
+        "otel_llm.engine.time_to_first_token": 0.75,
+        "otel_llm.engine.generation_time": 2.0,
+        "otel_llm.team": "t",
+        "otel_llm.key_alias": "k",
+        "user.id": "u",
+        "gen_ai.conversation.id": "c",
+        "gen_ai.prompt.name": "greeting",
+        "gen_ai.prompt.version": "3",
+    }
+    with opened(tmp_path, clock=clock) as it:
+        it.keep("traces", otlp.chat(NOW, attributes=told))
+        (found,) = it.history.requests(**WINDOW)
+    assert (found.cost_usd, found.queue_s, found.prefill_s, found.decode_s) == (0.25, 0.5, 0.25, 2.0)
+    assert (found.team_id, found.api_key_id, found.user_id, found.conversation_id) == ("t", "k", "u", "c")
+    assert (found.prompt_template_name, found.prompt_template_version) == ("greeting", "3")
+
+
 def test_tools_and_agents_are_no_requests(tmp_path: Path) -> None:
     with opened(tmp_path, clock=clock) as it:
         for operation in ("execute_tool", "invoke_agent"):
