@@ -14,12 +14,32 @@ from instrumentation.recording import Recording, record
 from otel_llm import fault
 
 HERE = Path(__file__).parent
-_LEFT_OPEN = "Exception ignored in. <(socket|function _SelectorTransport|function BaseEventLoop|function ClientSession)"
+NOT_IN_THE_OLDEST = {
+    # Part of a test's id: what is otherwise in the oldest LiteLLM supported.
+    "sync-closed": "its streams have no close",
+    "async-closed": "its streams have no aclose that ends them",
+    "with_block": "its streams are no context managers",
+    "[sync-exhausted_twice": "its streams have no close",
+    "test_every_ending_ends_one_span_once[async-dropped": "it hides what arrived of a stream that broke",
+    "test_a_coroutine_asked_for_by_a_flag": "its sync functions do not take the flag from outside",
+    "test_the_sync_function_s_coroutine": "its sync functions do not take the flag from outside",
+    "test_every_retry_of_a_call_names_the_call": "it makes no further attempt there",
+    "async httpx stream-openai": "its cache is not filled by such a stream",
+    "test_no_part_of_ours_can_break_a_call": "the parts are the same, and it takes minutes more",
+}
+_LEFT_OPEN = "Exception ignored in. <(socket|function _SelectorTransport|function BaseEventLoop|function ClientSession|coroutine object LoggingWorker)"
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or LiteLLM asks the internet for prices when imported
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    from importlib.metadata import version
+
+    is_oldest = version("litellm").startswith("1.106.")
+    for item in items:
+        for part, reason in NOT_IN_THE_OLDEST.items() if is_oldest else ():
+            if part in item.nodeid:
+                item.add_marker(pytest.mark.skip(reason=f"LiteLLM 1.106: {reason}"))
     # LiteLLM does what its version of Pydantic warns about, at any time; raised inside it, a warning fails the call.
     for item in items:
         if item.path.is_relative_to(HERE):
@@ -45,9 +65,13 @@ def litellm() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _leave_no_client_to_other_modules(litellm: ModuleType) -> Iterator[None]:
+def _leave_litellm_as_it_was_to_other_modules(litellm: ModuleType) -> Iterator[None]:
+    """LiteLLM keeps clients, and files what its Router is given in its list of prices."""
+    listed = set(litellm.model_cost)
     yield
     litellm.in_memory_llm_clients_cache.flush_cache()
+    for model in set(litellm.model_cost) - listed:
+        del litellm.model_cost[model]
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The kinds of streams LiteLLM hands out, and how each is opened, read and closed; for tests that hold of all of them."""
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -190,9 +191,10 @@ def native_models(litellm: ModuleType) -> Iterator[None]:
         f"openai/{NATIVE}-{word}": {"litellm_provider": "openai", "mode": "chat", "supports_native_streaming": True}
         for word in words
     }
+    before = copy.deepcopy(litellm.model_cost)  # it files rows under the bare names as well
     litellm.register_model(models)
     try:
         yield
     finally:
-        for model in models:
-            litellm.model_cost.pop(model, None)
+        litellm.model_cost.clear()
+        litellm.model_cost.update(before)

@@ -57,6 +57,11 @@ def points(recording: Recording) -> dict[tuple[str, str], int]:
     }
 
 
+def before_each_request(litellm: ModuleType, monkeypatch: pytest.MonkeyPatch, callback: Call) -> None:
+    monkeypatch.setattr(litellm, "input_callback", [callback])
+    monkeypatch.setattr("litellm.utils.callback_list", [])  # or it sets up no function once it has set up anything
+
+
 def azure(server: OpenAIServer) -> dict[str, Any]:
     """LiteLLM asks Azure through the OpenAI SDK's own methods, which the official package wraps."""
     return {
@@ -138,7 +143,7 @@ def test_what_a_finished_call_leaves_behind_is_recorded_by_the_official_package(
 ) -> None:
     """A task that outlives the call carries its context for ever, as LiteLLM's own logging task does."""
     left: list[Any] = []
-    monkeypatch.setattr(litellm, "input_callback", [lambda _: left.append(copy_context())])
+    before_each_request(litellm, monkeypatch, lambda _: left.append(copy_context()))
     plain(litellm, azure(server))
 
     with openai.OpenAI(base_url=server.url, api_key="k", max_retries=0) as client:
@@ -181,7 +186,7 @@ def test_http_spans_of_such_a_call_are_children_of_the_official_span(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[Span] = []
-    monkeypatch.setattr(litellm, "input_callback", [lambda _: seen.append(get_current_span())])
+    before_each_request(litellm, monkeypatch, lambda _: seen.append(get_current_span()))
     with handler.inference("framework"):
         plain(litellm, azure(server))
 

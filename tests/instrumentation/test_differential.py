@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_llm import fault
+from otel_llm import fault, leftovers
 from otel_llm.litellm import LiteLLMInstrumentor, wrapping
 
 pytestmark = pytest.mark.filterwarnings(
@@ -206,6 +206,7 @@ def in_pieces(function: FunctionType, part: CodeType) -> Iterator[None]:
         function.__code__ = whole
         LiteLLMInstrumentor().instrument()  # and off again: whatever was left half done
         LiteLLMInstrumentor().uninstrument()
+        leftovers._watch._open.clear()
 
 
 def test_no_part_of_ours_can_break_a_call(litellm: ModuleType, server: OpenAIServer, without_us: Outcomes) -> None:

@@ -105,6 +105,11 @@ def streaming(litellm: ModuleType, recording: Recording, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("streaming")
+def of_ours() -> int:
+    """How many open or ended calls and streams are in memory."""
+    return sum(type(thing) in (StreamRecorder, Invocation) for thing in gc.get_objects())
+
+
 def test_10000_streams_left_behind_leave_no_open_span_and_nothing_in_memory(
     litellm: ModuleType, recording: Recording
 ) -> None:
@@ -113,6 +118,7 @@ def test_10000_streams_left_behind_leave_no_open_span_and_nothing_in_memory(
     recording.exporter.shutdown()  # it would keep every span
     count = Count()
     recording.tracer_provider.add_span_processor(count)
+    before = of_ours()  # what other tests hold
 
     async def leave(number: int) -> None:
         for _ in range(number):

@@ -57,13 +57,10 @@ class LiteLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its packag
         # Runs inside the application's import statement, perhaps after `uninstrument`.
         if self._telemetry is None:
             return
-        found = _release("litellm")
-        if found > TESTED:
-            _LOG.warning(
-                "otel_llm: LiteLLM %s is newer than the newest one tested, %s; what is not as it was there is not recorded",
-                ".".join(map(str, found)),
-                ".".join(map(str, TESTED)),
-            )
+        try:
+            _warn_if_untested()
+        except Exception as own:
+            fault.report("version of LiteLLM", own)
         try:
             from . import patch
 
@@ -79,6 +76,16 @@ class LiteLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its packag
             patch.remove()
         except Exception as own:
             fault.report("taking the instrumentation off", own)
+
+
+def _warn_if_untested() -> None:
+    found = _release("litellm")
+    if found > TESTED:
+        _LOG.warning(
+            "otel_llm: LiteLLM %s is newer than the newest one tested, %s; what is not as it was there is not recorded",
+            ".".join(map(str, found)),
+            ".".join(map(str, TESTED)),
+        )
 
 
 def _release(package: str) -> tuple[int, ...]:
