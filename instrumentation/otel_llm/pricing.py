@@ -54,8 +54,11 @@ class Prices:
         return None
 
 
-def cost_of(usage: Usage, price: Price) -> float | None:
-    """Return US dollars for tokens a server reported; None where a count or a price is missing."""
+def cost_of(usage: Usage, price: Price, *, has_output: bool = True) -> float | None:
+    """Return US dollars for tokens a server reported; None where a count or a price is missing.
+
+    `has_output` is false for operations whose output is not counted in tokens, embeddings for one.
+    """
     if usage.is_estimated or usage.input_tokens is None or price.input is None:
         return None
     read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
@@ -67,11 +70,11 @@ def cost_of(usage: Usage, price: Price) -> float | None:
         + read * (price.input if price.cache_read is None else price.cache_read)
         + written * (price.input if price.cache_write is None else price.cache_write)
     )
-    if price.output is not None:
+    if has_output and price.output is not None:
         if usage.output_tokens is None:
             return None
         cost += usage.output_tokens * price.output
-    elif usage.output_tokens:
+    elif has_output and usage.output_tokens:
         return None
     return cost / _PER
 

@@ -112,3 +112,11 @@ def test_a_file_that_is_no_table_of_prices_by_its_size_is_not_read_whole(
 
     assert not read_prices(str(file))
     assert "is larger than 1048576 bytes" in caplog.messages[0]
+
+
+def test_output_that_is_not_counted_in_tokens_keeps_no_price_from_the_input() -> None:
+    """One row may stand for chat and embeddings of a server."""
+    row = Price(input=0.1, output=0.4)
+    embedded = Usage(input_tokens=5)
+    assert cost_of(embedded, row, has_output=False) == pytest.approx(5 * 0.1 / 1e6)
+    assert cost_of(embedded, row) is None

@@ -32,7 +32,7 @@ def read_cost(
     if prices and request.model is not None:
         price = prices.find(provider or request.provider, request.model)
         if price is not None:
-            dollars = cost_of(usage, price)
+            dollars = cost_of(usage, price, has_output=has_output)
             return None if dollars is None else Cost(dollars, CONFIGURED)
     # For a count that was not reported LiteLLM took zero, or an estimate.
     if usage.input_tokens is None or (has_output and usage.output_tokens is None):
