@@ -27,7 +27,10 @@ NOT_IN_THE_OLDEST = {
     "async httpx stream-openai": "its cache is not filled by such a stream",
     "test_no_part_of_ours_can_break_a_call": "the parts are the same, and it takes minutes more",
 }
-_LEFT_OPEN = "Exception ignored in. <(socket|function _SelectorTransport|function BaseEventLoop|function ClientSession|coroutine object LoggingWorker)"
+_LEFT_OPEN = (
+    "Exception ignored in. <(socket|function (_SelectorTransport|BaseEventLoop|ClientSession|BaseConnector|StreamWriter)"
+    "|coroutine object (?!_follow|_async_wrapper))"  # these two are ours
+)
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or LiteLLM asks the internet for prices when imported
 
