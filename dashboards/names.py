@@ -14,7 +14,7 @@ from otel_agent.catalogue import Kind, Metric
 from otel_agent.sources import SOURCES
 from otel_agent.telemetry import own
 from otel_agent.telemetry.naming import prometheus_label, prometheus_name
-from otel_llm.litellm import router_metrics
+from otel_llm.litellm.router import metrics as router_metrics
 from otel_llm.metrics import METRICS as CLIENT
 from otel_llm.metrics import ClientMetric
 

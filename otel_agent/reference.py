@@ -15,7 +15,7 @@ from otel_agent.sources import SOURCES
 from otel_agent.telemetry import own
 from otel_agent.telemetry.naming import prometheus_name
 from otel_llm.attributes import ATTRIBUTES as CLIENT_ATTRIBUTES
-from otel_llm.litellm.router_metrics import METRICS as ROUTER_METRICS
+from otel_llm.litellm.router.metrics import METRICS as ROUTER_METRICS
 from otel_llm.metrics import METRICS as CLIENT_METRICS
 from otel_llm.settings import SETTINGS as APPLICATION_SETTINGS
 

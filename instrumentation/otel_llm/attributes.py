@@ -121,6 +121,27 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
         semconv.ENGINE_GENERATION_TIME, "double", "Seconds from the first token to the last, by the engine's clock."
     ),
     Attribute(
+        semconv.ENGINE_PREFILL_TIME,
+        "double",
+        "Seconds from the request's first step in the engine to its first token, by the engine's clock.",
+    ),
+    Attribute(
+        semconv.ENGINE_PREEMPTIONS,
+        "int",
+        "How often the engine put the request back for want of KV cache; absent for never.",
+    ),
+    Attribute(semconv.REQUEST_ID, "string", "The engine's id of the request."),
+    Attribute(semconv.LORA_NAME, "string", "The LoRA adapter that was used."),
+    Attribute(semconv.ABORT_REASON, "string", "Why a request was given up from outside."),
+    Attribute(semconv.BATCH_SIZE, "int", "Requests of one call of offline vLLM."),
+    Attribute(
+        semconv.BATCH_FOLDED,
+        "int",
+        "Those of them without a span of their own: beyond `OTEL_LLM_VLLM_MAX_REQUEST_SPANS`. What they used stands under `gen_ai.usage` of the batch, so that no token is on two spans.",
+    ),
+    Attribute(semconv.BATCH_INPUT_TOKENS, "int", "Input tokens of all requests of the call."),
+    Attribute(semconv.BATCH_OUTPUT_TOKENS, "int", "Output tokens of all requests of the call."),
+    Attribute(
         semconv.OUTSIDE_ENGINE_TIME,
         "double",
         "Seconds of the call that were not the engine's: network, gateway, client.",
@@ -178,3 +199,20 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
         "The cache write count, under its name before 1.37; likewise.",
     ),
 )
+
+RESOURCE_ATTRIBUTES: Final[tuple[Attribute, ...]] = (
+    Attribute(
+        semconv.HOST_ID,
+        "string",
+        "The machine's own machine-id, as the agent gives it; in a container only where `/etc/machine-id` is mounted into it.",
+    ),
+    Attribute(
+        semconv.CONTAINER_ID, "string", "The container's id; absent in a pod whose cgroup namespace and mounts hide it."
+    ),
+    Attribute(
+        semconv.GPU_IDS,
+        "string[]",
+        "UUIDs of the NVIDIA GPUs that the process can see, along the PCI bus; each is the `hw.id` of the agent's series. Absent where it is not certain which.",
+    ),
+)
+"""What the resource detector `otel_llm` tells of a process."""

@@ -65,6 +65,11 @@ SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
 TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
 INFERENCE_DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"
 
+# Where a process runs: attributes of its resource, found by the resource detector.
+HOST_ID: Final = "host.id"
+CONTAINER_ID: Final = "container.id"
+GPU_IDS: Final = "otel_llm.gpu.ids"  # UUIDs of the GPUs it can see; `hw.id` names one, and a process may see several
+
 # The older generation's names, conventions 1.36.
 SYSTEM_1_36: Final = "gen_ai.system"
 USAGE_CACHE_CREATION_INPUT_TOKENS_1_36: Final = "gen_ai.usage.cache_creation.input_tokens"
@@ -72,6 +77,9 @@ USAGE_CACHE_CREATION_INPUT_TOKENS_1_36: Final = "gen_ai.usage.cache_creation.inp
 # Ours: the conventions have no name for these.
 REQUEST_REPETITION_PENALTY: Final = "otel_llm.request.repetition_penalty"  # vLLM's parameter, neither of OpenAI's two
 PROMPT_LENGTH: Final = "otel_llm.prompt.length"  # characters of text in the messages: a size, without the content
+CHUNK_COUNT: Final = "otel_llm.response.chunk.count"  # outputs handed to the consumer of a stream
+CHUNK_INTERVAL_MEAN: Final = "otel_llm.response.chunk.interval.mean"  # seconds from one of them to the next
+CHUNK_INTERVAL_MAX: Final = "otel_llm.response.chunk.interval.max"  # seconds
 RESPONSE_LENGTH: Final = "otel_llm.response.length"  # characters of text over all choices
 USAGE_SOURCE: Final = "otel_llm.usage.source"  # `reported` by the server, `estimated` by the client, or `unknown`
 USAGE_ESTIMATED_INPUT_TOKENS: Final = "otel_llm.usage.estimated.input_tokens"  # never under gen_ai.usage
@@ -81,6 +89,15 @@ COST_SOURCE: Final = "otel_llm.cost.source"  # `litellm`: its price list, `confi
 ENGINE_QUEUE_TIME: Final = "otel_llm.engine.queue_time"  # seconds by the engine's clock, as its reply says
 ENGINE_TIME_TO_FIRST_TOKEN: Final = "otel_llm.engine.time_to_first_token"  # seconds  # noqa: S105 - tokens of text
 ENGINE_GENERATION_TIME: Final = "otel_llm.engine.generation_time"  # seconds, first token to last
+ENGINE_PREFILL_TIME: Final = "otel_llm.engine.prefill_time"  # seconds, from the first step to the first token
+ENGINE_PREEMPTIONS: Final = "otel_llm.engine.preemptions"  # how often the request was put back for want of KV cache
+REQUEST_ID: Final = "otel_llm.request.id"  # the engine's, or the caller's X-Request-Id behind the server's prefix
+LORA_NAME: Final = "otel_llm.lora.name"
+ABORT_REASON: Final = "otel_llm.abort.reason"  # of a request given up from outside, an AbortReason
+BATCH_SIZE: Final = "otel_llm.batch.size"  # requests of one offline call
+BATCH_FOLDED: Final = "otel_llm.batch.folded"  # those of them that have no span of their own
+BATCH_INPUT_TOKENS: Final = "otel_llm.batch.input_tokens"  # of all of them; gen_ai.usage has those of the folded ones
+BATCH_OUTPUT_TOKENS: Final = "otel_llm.batch.output_tokens"
 OUTSIDE_ENGINE_TIME: Final = "otel_llm.outside_engine_time"  # seconds: network, gateway and client, not the engine
 LITELLM_OVERHEAD: Final = "otel_llm.litellm.overhead"  # seconds LiteLLM spent itself, by its own word
 TEAM: Final = "otel_llm.team"
@@ -118,6 +135,9 @@ OPERATION_TEXT_COMPLETION: Final = "text_completion"
 OPERATION_EMBEDDINGS: Final = "embeddings"
 OPERATION_GENERATE_CONTENT: Final = "generate_content"
 OPERATION_RERANK: Final = "rerank"  # the conventions have none for this and the following
+OPERATION_CLASSIFY: Final = "classify"
+OPERATION_SCORE: Final = "score"
+OPERATION_POOLING: Final = "pooling"  # what a plug-in of vLLM makes of hidden states
 OPERATION_IMAGE: Final = "image_generation"
 OPERATION_IMAGE_EDIT: Final = "image_edit"
 OPERATION_IMAGE_VARIATION: Final = "image_variation"
@@ -162,6 +182,56 @@ ROUTER_COOLDOWNS: Final = "otel_llm.router.cooldowns"
 ROUTER_REMAINING_REQUESTS: Final = "otel_llm.router.remaining_requests"
 ROUTER_REMAINING_TOKENS: Final = "otel_llm.router.remaining_tokens"
 
+# What vLLM's own statistics tell, by its stat-logger plug-in: attributes, then metrics.
+VLLM_ENGINE_INDEX: Final = "otel_llm.vllm.engine.index"  # its data-parallel rank
+VLLM_API_SERVER_INDEX: Final = "otel_llm.vllm.api_server.index"  # only where there are several
+VLLM_WAITING_REASON: Final = "otel_llm.vllm.waiting.reason"
+VLLM_FINISH_REASON: Final = "otel_llm.vllm.finish.reason"  # in vLLM's words
+VLLM_REJECTION_REASON: Final = "otel_llm.vllm.rejection.reason"
+VLLM_PROMPT_SOURCE: Final = "otel_llm.vllm.prompt.source"
+VLLM_PHASE: Final = "otel_llm.vllm.phase"
+VLLM_LIMIT_STATE: Final = "otel_llm.vllm.engine.limit.state"
+
+SERVER_REQUEST_DURATION: Final = "gen_ai.server.request.duration"
+SERVER_TIME_TO_FIRST_TOKEN: Final = "gen_ai.server.time_to_first_token"  # noqa: S105 - tokens of text
+SERVER_TIME_PER_OUTPUT_TOKEN: Final = "gen_ai.server.time_per_output_token"  # noqa: S105 - tokens of text
+VLLM_REQUEST_PHASE_TIME: Final = "otel_llm.vllm.request.phase.time"
+VLLM_REQUESTS_RUNNING: Final = "otel_llm.vllm.requests.running"
+VLLM_REQUESTS_WAITING: Final = "otel_llm.vllm.requests.waiting"
+VLLM_REQUESTS_FINISHED: Final = "otel_llm.vllm.requests.finished"
+VLLM_REQUESTS_REJECTED: Final = "otel_llm.vllm.requests.rejected"
+VLLM_REQUESTS_ABORTED: Final = "otel_llm.vllm.requests.aborted"  # by the wrappers, not by the plug-in
+VLLM_REQUESTS_UNACCOUNTED: Final = "otel_llm.vllm.requests.unaccounted"
+VLLM_TOKENS_ABORTED: Final = "otel_llm.vllm.tokens.aborted"
+VLLM_TOKENS_UNACCOUNTED: Final = "otel_llm.vllm.tokens.unaccounted"  # noqa: S105 - tokens of text
+VLLM_TOKENS_PROMPT: Final = "otel_llm.vllm.tokens.prompt"  # noqa: S105 - tokens of text
+VLLM_TOKENS_GENERATED: Final = "otel_llm.vllm.tokens.generated"  # noqa: S105 - tokens of text
+VLLM_PREEMPTIONS: Final = "otel_llm.vllm.preemptions"
+VLLM_KV_CACHE_UTILIZATION: Final = "otel_llm.vllm.kv_cache.utilization"
+VLLM_KV_CACHE_LIMIT: Final = "otel_llm.vllm.kv_cache.limit"
+VLLM_PREFIX_CACHE_QUERIES: Final = "otel_llm.vllm.prefix_cache.queries"
+VLLM_PREFIX_CACHE_HITS: Final = "otel_llm.vllm.prefix_cache.hits"
+VLLM_EXTERNAL_PREFIX_CACHE_QUERIES: Final = "otel_llm.vllm.external_prefix_cache.queries"
+VLLM_EXTERNAL_PREFIX_CACHE_HITS: Final = "otel_llm.vllm.external_prefix_cache.hits"
+VLLM_MULTIMODAL_CACHE_QUERIES: Final = "otel_llm.vllm.multimodal_cache.queries"
+VLLM_MULTIMODAL_CACHE_HITS: Final = "otel_llm.vllm.multimodal_cache.hits"
+VLLM_SPECULATIVE_DRAFTS: Final = "otel_llm.vllm.speculative.drafts"
+VLLM_SPECULATIVE_DRAFT_TOKENS: Final = "otel_llm.vllm.speculative.draft_tokens"  # noqa: S105 - tokens of text
+VLLM_SPECULATIVE_ACCEPTED_TOKENS: Final = "otel_llm.vllm.speculative.accepted_tokens"  # noqa: S105 - tokens of text
+VLLM_ENGINE_LIMIT: Final = "otel_llm.vllm.engine.limit"
+VLLM_ENGINE_MAX_SEQUENCES: Final = "otel_llm.vllm.engine.max_sequences"
+VLLM_ENGINE_MAX_BATCHED_TOKENS: Final = "otel_llm.vllm.engine.max_batched_tokens"  # noqa: S105 - tokens of text
+VLLM_ENGINE_SLEEP_LEVEL: Final = "otel_llm.vllm.engine.sleep_level"
+PROPOSED_STATE: Final = "state"  # this and the following as llm-d proposes them to OpenTelemetry: they may change
+PROPOSED_PHASE: Final = "phase"
+PROPOSED_REQUEST_COUNT: Final = "gen_ai.server.request.count"
+PROPOSED_PHASE_DURATION: Final = "gen_ai.server.phase.duration"
+PROPOSED_KV_CACHE_USAGE: Final = "gen_ai.server.kv_cache.usage"
+PROPOSED_KV_CACHE_LIMIT: Final = "gen_ai.server.kv_cache.limit"
+PROPOSED_KV_CACHE_UTILIZATION: Final = "gen_ai.server.kv_cache.utilization"
+PROPOSED_PREFIX_CACHE_QUERIES: Final = "gen_ai.server.prefix_cache.queries"
+PROPOSED_PREFIX_CACHE_HITS: Final = "gen_ai.server.prefix_cache.hits"
+
 # An exception on a span, as the general conventions describe it.
 EXCEPTION_EVENT: Final = "exception"
 EXCEPTION_TYPE: Final = "exception.type"
@@ -179,3 +249,17 @@ class StreamEnd(StrEnum):
     EXIT = "exit"  # still open when the process ended
     UNINSTRUMENTED = "uninstrumented"  # still open when the instrumentation was taken off
     UNOBSERVED = "unobserved"  # handed to the caller in a form that cannot be followed; its times are unknown
+
+
+class AbortReason(StrEnum):
+    """Why a request was given up, as `otel_llm.abort.reason` says it."""
+
+    CLIENT_DISCONNECTED = "client_disconnected"  # the HTTP client went away before its answer
+    CANCELLED = "cancelled"  # the task that awaited it was cancelled in this process
+    CLOSED = "closed"  # its consumer stopped reading before the end
+    REQUESTED = "requested"  # somebody called `abort` with its id
+    FAILED = "failed"  # an exception of the front end, or of the source of its input
+    ENGINE = "engine"  # the engine itself gave it up, when it was paused or put to sleep
+    ABANDONED = "abandoned"  # its consumer was collected
+    EXIT = "exit"  # still open when the process ended
+    UNINSTRUMENTED = "uninstrumented"  # still open when the instrumentation was taken off

@@ -32,6 +32,20 @@ class CaptureContent(StrEnum):
     SPAN_AND_EVENT = "SPAN_AND_EVENT"
 
 
+class RequestSpans(StrEnum):
+    """How the spans of a batch's requests belong to the batch."""
+
+    CHILDREN = "children"
+    LINKS = "links"
+
+
+class Phases(StrEnum):
+    """How the phases of a request in the engine are recorded."""
+
+    ATTRIBUTES = "attributes"
+    SPANS = "spans"
+
+
 @dataclass(frozen=True)
 class Setting:
     """One row: a variable, how its text is read (ValueError says what is wrong with it), and its default."""
@@ -198,6 +212,28 @@ class Settings:
     trace_response_header: str | None = _row(
         "OTEL_LLM_TRACE_RESPONSE_HEADER", _text, None,
         "The name of a response header in which the LiteLLM proxy hands its caller the trace id, `X-Trace-Id` for one.",
+    )  # fmt: skip
+
+    vllm_statistics: bool = _row(
+        "OTEL_LLM_VLLM_STATISTICS", _switch, False,
+        "Offline vLLM (`LLM(...)`) keeps no times of requests unless asked: ask for them, where the application did not say.",
+    )  # fmt: skip
+    vllm_request_spans: RequestSpans = _row(
+        "OTEL_LLM_VLLM_REQUEST_SPANS", _choice(RequestSpans), RequestSpans.CHILDREN,
+        "The spans of the requests of one offline batch: `children` of the batch's span, or `links`: traces of their own that link "
+        "to it.",
+    )  # fmt: skip
+    vllm_max_request_spans: int = _row(
+        "OTEL_LLM_VLLM_MAX_REQUEST_SPANS", _positive, 100,
+        "The most requests of one offline batch that get a span of their own; the batch's span counts the others.",
+    )  # fmt: skip
+    vllm_phases: Phases = _row(
+        "OTEL_LLM_VLLM_PHASES", _choice(Phases), Phases.ATTRIBUTES,
+        "The times a request was queued, in prefill and in decode: `attributes` of its span, or `spans` below it as well.",
+    )  # fmt: skip
+    vllm_proposed_names: bool = _row(
+        "OTEL_LLM_VLLM_PROPOSED_NAMES", _switch, False,
+        "Also record the engine's state under the `gen_ai.server.*` names that are proposed to OpenTelemetry and may change.",
     )  # fmt: skip
 
 

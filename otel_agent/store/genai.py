@@ -11,20 +11,33 @@ from typing import Any
 from otel_llm import semconv
 
 # gen_ai.operation.name of calls that a model answers; tools, agents and retrieval have spans of their own around or below them.
-INFERENCE = frozenset(("chat", "text_completion", "generate_content", "embeddings", "completion", "rerank"))
+INFERENCE = frozenset(
+    (
+        semconv.OPERATION_CHAT,
+        semconv.OPERATION_TEXT_COMPLETION,
+        semconv.OPERATION_GENERATE_CONTENT,
+        semconv.OPERATION_EMBEDDINGS,
+        semconv.OPERATION_RERANK,
+        semconv.OPERATION_CLASSIFY,
+        semconv.OPERATION_SCORE,
+        semconv.OPERATION_POOLING,
+        semconv.OPERATION_TRANSCRIPTION,
+        "completion",
+    )
+)
 # vLLM's span names no operation; these say that it is a call all the same.
 UNNAMED = frozenset(("gen_ai.request.id", "gen_ai.usage.completion_tokens", "gen_ai.usage.prompt_tokens"))
 
 PROVIDER = (semconv.PROVIDER_NAME, "gen_ai.system")
 MODEL = (semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)
-REQUEST_ID = (semconv.RESPONSE_ID, "gen_ai.request.id")
+REQUEST_ID = (semconv.RESPONSE_ID, "gen_ai.request.id", semconv.REQUEST_ID)
 INPUT_TOKENS = (semconv.USAGE_INPUT_TOKENS, "gen_ai.usage.prompt_tokens")
 OUTPUT_TOKENS = (semconv.USAGE_OUTPUT_TOKENS, "gen_ai.usage.completion_tokens")
 CACHED_TOKENS = (semconv.USAGE_CACHE_READ_INPUT_TOKENS,)
 FIRST_CHUNK_S = (semconv.RESPONSE_TIME_TO_FIRST_CHUNK, "gen_ai.latency.time_to_first_token")
 QUEUE_S = (semconv.ENGINE_QUEUE_TIME, "gen_ai.latency.time_in_queue")
 ENGINE_FIRST_TOKEN_S = (semconv.ENGINE_TIME_TO_FIRST_TOKEN,)  # queue and prefill
-PREFILL_S = ("gen_ai.latency.time_in_model_prefill",)
+PREFILL_S = (semconv.ENGINE_PREFILL_TIME, "gen_ai.latency.time_in_model_prefill",)
 DECODE_S = (semconv.ENGINE_GENERATION_TIME, "gen_ai.latency.time_in_model_decode")
 COST_USD = (semconv.COST, "gen_ai.usage.cost")  # the latter is OpenLIT's; dollars both
 
@@ -68,7 +81,7 @@ def call_of(attributes: Mapping[str, Any]) -> Call:
         in_tok=whole(attributes, INPUT_TOKENS),
         out_tok=whole(attributes, OUTPUT_TOKENS),
         cached_tok=whole(attributes, CACHED_TOKENS),
-        ttft_ns=_nanoseconds(attributes, FIRST_CHUNK_S),
+        ttft_ns=_first_token_ns(attributes),
         queue_ns=_nanoseconds(attributes, QUEUE_S),
         prefill_ns=_prefill_ns(attributes),
         decode_ns=_nanoseconds(attributes, DECODE_S),
@@ -107,6 +120,13 @@ def number(attributes: Mapping[str, Any], names: tuple[str, ...]) -> float | Non
 def _nanoseconds(attributes: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     seconds = number(attributes, names)
     return None if seconds is None or not abs(seconds) < 9e9 else round(seconds * 1e9)
+
+
+def _first_token_ns(attributes: Mapping[str, Any]) -> int | None:
+    first_ns = _nanoseconds(attributes, FIRST_CHUNK_S)
+    if first_ns is None and semconv.REQUEST_ID in attributes:  # an engine's own span: nobody nearer to the caller has spoken
+        return _nanoseconds(attributes, ENGINE_FIRST_TOKEN_S)
+    return first_ns
 
 
 def _prefill_ns(attributes: Mapping[str, Any]) -> int | None:

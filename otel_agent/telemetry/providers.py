@@ -23,6 +23,7 @@ from otel_agent.catalogue import Metric, values
 from otel_agent.schedule import SourceHealth, Worker
 from otel_agent.telemetry import own
 from otel_agent.telemetry.instruments import Latest, Points, Stamp, bind
+from otel_llm.host_identity import machine_id, read_place
 
 SCOPE = "otel_agent.sources."
 OWN_SCOPE = "otel_agent"
@@ -44,9 +45,9 @@ def resource(host_root: Path) -> Resource:
         "host.arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
         "os.type": sys.platform,
     }
-    if machine_id := _machine_id(host_root):
-        found["host.id"] = machine_id
-        found["service.instance.id"] = str(uuid.uuid5(uuid.UUID(machine_id), "otel-agent"))
+    if host_id := read_place().host_id if host_root == Path("/") else machine_id(host_root):
+        found["host.id"] = host_id
+        found["service.instance.id"] = str(uuid.uuid5(uuid.UUID(host_id), "otel-agent"))
     return Resource.create().merge(Resource(found)).merge(OTELResourceDetector().detect())
 
 
@@ -58,16 +59,6 @@ def host_name(host_root: Path) -> str:
         except OSError:
             return socket.gethostname()
     return socket.gethostname()
-
-
-def _machine_id(host_root: Path) -> str | None:
-    for name in ("etc/machine-id", "var/lib/dbus/machine-id"):
-        try:
-            text = (host_root / name).read_text().strip()
-            return uuid.UUID(text).hex
-        except (OSError, ValueError):
-            continue
-    return None
 
 
 class Telemetry:

@@ -154,7 +154,7 @@ def test_native_variables_are_those_the_containers_set() -> None:
             "TEMPO_GRPC_PORT",
             "COLLECTOR_METRICS_PORT",
         }  # a container has its ports to itself
-        tuning = {"COLLECTOR_MEMORY_MIB", "COLLECTOR_DETECTORS", "COLLECTOR_QUEUE_BYTES"}
+        tuning = {"COLLECTOR_MEMORY_MIB", "COLLECTOR_DETECTORS", "COLLECTOR_QUEUE_BYTES", "COLLECTOR_KEEP_VLLM_NAMES"}
         assert read - set(native.environment) - tuning == set()
         assert read - set(SERVICES[name]["environment"]) - internal - tuning == set()
 

@@ -9,12 +9,11 @@ Scripted by the words of the model's name, as `openai_server` is. What they do b
 """
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from instrumentation.openai_server import HANG_S, PIECES, REPLY, SERVED_MODEL, SLOW_S, OpenAIServer, _Handler, running
+from instrumentation.openai_server import PIECES, REPLY, SERVED_MODEL, OpenAIServer, _Handler, running
 
 RESPONSES_USAGE = {
     "input_tokens": 11,
@@ -30,6 +29,7 @@ MESSAGES_USAGE = {  # of a prompt of 11 tokens, 3 read from the cache and 2 writ
     "output_tokens": 7,
 }
 Event = tuple[str, dict[str, Any]]
+_NEWER = ("/responses", "/messages")
 
 
 class ResponsesServer(OpenAIServer):
@@ -37,51 +37,24 @@ class ResponsesServer(OpenAIServer):
         super().__init__(address)
         self.RequestHandlerClass = _ResponsesHandler
 
-    @property
-    def root(self) -> str:
-        """The base of Anthropic's API, which LiteLLM completes itself."""
-        return f"http://127.0.0.1:{self.port}"
-
 
 class _ResponsesHandler(_Handler):
-    def do_POST(self) -> None:  # noqa: N802 - the library's name
-        if self.path.endswith(("/responses", "/messages")):
-            self._newer(is_messages=self.path.endswith("/messages"))
-        else:
-            super().do_POST()
+    def _refusal(self, word: str, body: dict[str, Any]) -> dict[str, Any]:
+        if not self.path.endswith(_NEWER):
+            return super()._refusal(word, body)
+        return {"type": "error", "error": {"type": "api_error", "message": f"refused: {word}"}}
 
-    def _newer(self, *, is_messages: bool) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
-        self.server.requests.append({"path": self.path, "headers": dict(self.headers), "body": body})
-        words = str(body.get("model", "")).replace("/", "-").split("-")
-        for word in words:
-            if word.startswith("error"):
-                error = {"type": "error", "error": {"type": "api_error", "message": f"refused: {word}"}}
-                self._json(int(word.removeprefix("error")), error)
-                return
-        if "hang" in words:
-            self.server.closing.wait(HANG_S)
+    def _reply(self, words: list[str], body: dict[str, Any]) -> None:
+        if not self.path.endswith(_NEWER):
+            super()._reply(words, body)
             return
-        if "slow" in words:
-            time.sleep(SLOW_S)
+        is_messages = self.path.endswith("/messages")
         if body.get("stream"):
-            self._events(words, message_events(words) if is_messages else response_events(words, body))
+            events = message_events(words) if is_messages else response_events(words, body)
+            lines = (f"event: {kind}\ndata: {json.dumps({'type': kind, **event})}\n\n" for kind, event in events)
+            self._events(words, lines, dropped_at=4)
         else:
             self._json(200, message(words) if is_messages else response(words, body))
-
-    def _events(self, words: list[str], events: Iterator[Event]) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        for number, (kind, event) in enumerate(events):
-            if number and "slow" in words:
-                time.sleep(SLOW_S)
-            if number == 4 and "drop" in words:
-                self.close_connection = True
-                return
-            self._part(f"event: {kind}\ndata: {json.dumps({'type': kind, **event})}\n\n".encode())
-        self._part(b"")
 
 
 def pieces(words: list[str]) -> list[str]:

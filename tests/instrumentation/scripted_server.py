@@ -33,8 +33,7 @@ class _Scripted(_Handler):
     server: ScriptedServer
 
     def do_POST(self) -> None:  # noqa: N802 - http.server's name
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
-        self.server.requests.append({"path": self.path, "headers": dict(self.headers), "body": body})
+        body = self._received()
         if not body.get("stream"):
             self._json(200, self.server.reply)
             return

@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from otel_llm import fault, semconv
 from otel_llm.content import open_content
-from otel_llm.litellm.capture import capture_chunks, capture_events, capture_input, capture_output
-from otel_llm.litellm.said import read_input
+from otel_llm.litellm.content.capture import capture_chunks, capture_events, capture_input, capture_output
+from otel_llm.litellm.content.said import read_input
 from otel_llm.plain import dumps, fitted, plain
 from otel_llm.records import Content, Reply, Request
 from otel_llm.settings import CaptureContent, Settings

@@ -208,8 +208,8 @@ def test_a_reply_of_litellm_s_cache_cost_nothing(
 
 def test_a_reply_that_says_it_is_a_cache_s_has_neither_usage_nor_cost(litellm: ModuleType) -> None:
     from otel_llm.invocation import open_telemetry
-    from otel_llm.litellm import chat
     from otel_llm.litellm.entry import Asked
+    from otel_llm.litellm.read import chat
     from otel_llm.records import Request
     from otel_llm.settings import Settings
 

@@ -25,7 +25,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_llm import fault, leftovers
-from otel_llm.litellm import LiteLLMInstrumentor, wrapping
+from otel_llm.litellm import LiteLLMInstrumentor
+from otel_llm.litellm.wrappers import WRAPPERS
 
 pytestmark = pytest.mark.filterwarnings(
     # LiteLLM leaves connections and event loops to the collector.
@@ -178,7 +179,7 @@ def reached(litellm: ModuleType, server: OpenAIServer) -> dict[CodeType, list[st
     """Tell for each part of ours which rows of the compact table run it; putting on and taking off is one more row."""
     life: set[CodeType] = set()
     with noted(life), instrumented():
-        installed = {wrapper.__code__ for _, _, wrapper in wrapping._patched}
+        installed = {wrapper.__code__ for _, _, wrapper in WRAPPERS.put_on}
     found: dict[CodeType, list[str]] = {code: ["plain", "left stream"] for code in life}
     with instrumented():
         for name, call in COMPACT.items():
@@ -187,7 +188,7 @@ def reached(litellm: ModuleType, server: OpenAIServer) -> dict[CodeType, list[st
                 outcome(call, litellm, server)
             for code in run - life:
                 found.setdefault(code, []).append(name)
-        installed |= {wrapper.__code__ for _, _, wrapper in wrapping._patched}
+        installed |= {wrapper.__code__ for _, _, wrapper in WRAPPERS.put_on}
     return {code: names for code, names in found.items() if code not in installed and code.co_name not in GUARDS}
 
 

@@ -10,7 +10,7 @@ from instrumentation.asking import ask, every_way
 from instrumentation.recording import Recording, record
 from instrumentation.scripted_server import HEAD, ScriptedServer, chunk, serve_script
 
-from otel_llm.litellm.engine import engine_times, seconds
+from otel_llm.litellm.read.engine import engine_times, seconds
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 METRICS = {  # as vLLM sends it with --enable-per-request-metrics

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
 
-from otel_llm.litellm.identity import read_identity
+from otel_llm.litellm.read.identity import read_identity
 from otel_llm.pseudonyms import Pseudonyms
 from otel_llm.settings import Settings, read_settings
 

@@ -11,8 +11,8 @@ from instrumentation.recording import Recording, whole
 from instrumentation.responses_server import ResponsesServer, message_events, serve
 from instrumentation.streaming import native_models, need_proxy
 
-from otel_llm.litellm import messages
 from otel_llm.litellm.entry import Asked
+from otel_llm.litellm.read import messages
 from otel_llm.records import Request
 
 TIMES = ("gen_ai.response.time_to_first_chunk", "otel_llm.litellm.overhead")

@@ -17,7 +17,8 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from waiting import until
 
 from otel_llm import fault
-from otel_llm.litellm import LiteLLMInstrumentor, wrapping
+from otel_llm.litellm import LiteLLMInstrumentor
+from otel_llm.litellm.wrappers import WRAPPERS
 
 HELLO = [{"role": "user", "content": "hi"}]
 
@@ -45,7 +46,7 @@ def test_every_wrapped_function_looks_like_the_one_it_wraps(
     """Those of LiteLLM's classes of streams are put on with the first stream."""
     for _ in litellm.completion("openai/plain", HELLO, stream=True, api_base=server.url, api_key="k"):
         pass
-    wrapped = {(owner, name): getattr(owner, name) for owner, name, _ in wrapping._patched}
+    wrapped = {(owner, name): getattr(owner, name) for owner, name, _ in WRAPPERS.put_on}
     looks = {place: facts(function) for place, function in wrapped.items()}
 
     with off():

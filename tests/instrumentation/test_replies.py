@@ -99,8 +99,8 @@ def test_arguments_of_any_kind_fail_or_pass_as_they_would_without_us(
     messages: Any, length: int | None, model: Any
 ) -> None:
     """LiteLLM decides about them; the reader takes what is there and never raises."""
-    from otel_llm.litellm.chat import read_request
-    from otel_llm.litellm.names import Names
+    from otel_llm.litellm.read.chat import read_request
+    from otel_llm.litellm.read.names import Names
 
     names = Names(lambda name: name == "hosted_vllm", lambda _: None)
 
@@ -115,8 +115,8 @@ def test_arguments_of_any_kind_fail_or_pass_as_they_would_without_us(
 )
 def test_a_reply_of_any_kind_is_read_as_far_as_it_is_one(reply: Any) -> None:
     from otel_llm.invocation import open_telemetry
-    from otel_llm.litellm.chat import read_reply
     from otel_llm.litellm.entry import Asked
+    from otel_llm.litellm.read.chat import read_reply
     from otel_llm.records import Request
     from otel_llm.settings import Settings
 

@@ -10,8 +10,8 @@ import pytest
 from instrumentation.openai_server import OpenAIServer
 
 from otel_llm import semconv
-from otel_llm.litellm.said import read_input, read_output
-from otel_llm.litellm.said_streams import read_output_chunks
+from otel_llm.litellm.content.said import read_input, read_output
+from otel_llm.litellm.content.said_streams import read_output_chunks
 from otel_llm.plain import dumps
 from otel_llm.records import Content
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from otel_llm.litellm.said_streams import read_output_chunks, read_output_events
+from otel_llm.litellm.content.said_streams import read_output_chunks, read_output_events
 
 
 def text(content: str) -> dict[str, str]:

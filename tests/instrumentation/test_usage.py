@@ -13,7 +13,7 @@ from instrumentation.recording import Recording, record
 from instrumentation.scripted_server import HEAD, ScriptedServer, chunk, serve_script
 from waiting import until
 
-from otel_llm.litellm.usage import combine, read_estimate
+from otel_llm.litellm.read.usage import combine, read_estimate
 
 WAYS = ("sync", "sync stream", "async", "async stream")
 PROMPT = "prompt_tokens"
@@ -180,8 +180,8 @@ def test_an_estimate_never_stands_beside_or_in_for_what_was_reported(
 def test_servers_litellm_counts_for_are_estimated(litellm: ModuleType, recording: Recording) -> None:
     """Replicate, for one, reports no tokens: LiteLLM puts its own count on the reply."""
     from otel_llm.invocation import open_telemetry
-    from otel_llm.litellm import chat
     from otel_llm.litellm.entry import Asked
+    from otel_llm.litellm.read import chat
     from otel_llm.records import Request, Usage
     from otel_llm.settings import Settings
 

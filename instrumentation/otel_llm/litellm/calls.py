@@ -13,15 +13,14 @@ from typing import Any, Final
 
 from otel_llm import fault
 from otel_llm.invocation import Invocation, Telemetry, may_start
+from otel_llm.litellm.content.capture import capture_input, capture_output
+from otel_llm.litellm.entry import Asked, Entry
+from otel_llm.litellm.read.chat import read_error
+from otel_llm.litellm.read.identity import read_identity
+from otel_llm.litellm.read.names import Names
+from otel_llm.litellm.read.request import is_mock
+from otel_llm.litellm.router.requests import attempt_attributes
 from otel_llm.records import Reply
-
-from .capture import capture_input, capture_output
-from .chat import read_error
-from .entry import Asked, Entry
-from .identity import read_identity
-from .names import Names
-from .request import is_mock
-from .routing import attempt_attributes
 
 Function = Callable[..., Any]
 Arguments = Callable[[tuple[Any, ...], Mapping[str, Any]], Mapping[str, Any] | None]

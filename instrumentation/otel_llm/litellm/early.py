@@ -25,16 +25,15 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from otel_llm import fault
 from otel_llm.invocation import Invocation, Telemetry, enclosing, may_start
+from otel_llm.litellm.calls import Active, State, deferred
+from otel_llm.litellm.entries import ENTRIES
+from otel_llm.litellm.entry import Asked, Entry
+from otel_llm.litellm.read.chat import read_error
+from otel_llm.litellm.read.fields import field, text
+from otel_llm.litellm.read.identity import read_identity
+from otel_llm.litellm.read.names import well_known
 from otel_llm.records import Streamed
 from otel_llm.semconv import StreamEnd
-
-from .calls import Active, State, deferred
-from .chat import read_error
-from .entries import ENTRIES
-from .entry import Asked, Entry
-from .fields import field, text
-from .identity import read_identity
-from .names import well_known
 
 _MAX_CALLS: Final = 4096  # remembered at a time; entries of calls that never end are pushed out
 _MOCK_KEY: Final = "mock-key"  # what LiteLLM tells callbacks in place of a key where it makes a reply up

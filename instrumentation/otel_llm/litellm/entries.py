@@ -2,20 +2,11 @@
 
 from typing import Final
 
-from . import (
-    chat,
-    embeddings,
-    media,
-    messages,
-    messages_stream,
-    moderation,
-    rerank,
-    responses,
-    responses_stream,
-    stream,
-    text,
-)
-from .entry import Entry
+from otel_llm.litellm.entry import Entry
+from otel_llm.litellm.read import chat, embeddings, media, messages, moderation, rerank, responses, text
+from otel_llm.litellm.streams import chat as stream
+from otel_llm.litellm.streams import messages as messages_stream
+from otel_llm.litellm.streams import responses as responses_stream
 
 ENTRIES: Final[tuple[Entry, ...]] = (
     Entry("completion", chat.read_request, chat.read_reply, stream.follow, "acompletion"),

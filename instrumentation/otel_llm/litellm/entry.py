@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from otel_llm.invocation import Invocation, Telemetry
+from otel_llm.litellm.read.names import Names
 from otel_llm.records import Reply, Request
 from otel_llm.settings import Settings
-
-from .names import Names
 
 
 @dataclass(frozen=True, slots=True)

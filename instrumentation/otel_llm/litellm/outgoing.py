@@ -17,10 +17,9 @@ from typing import Any, Final, Protocol
 
 from otel_llm import fault, semconv
 from otel_llm.invocation import Invocation, Telemetry, current
+from otel_llm.litellm.usage_chunk import REFUSED, Refusals, asking
 from otel_llm.propagation import TRACEPARENT, TRACESTATE, is_target, self_hosted, trace_headers
 from otel_llm.settings import Settings, Targets
-
-from .usage_chunk import REFUSED, Refusals, asking
 
 _MODULES: Final = ("httpx", "httpx2")  # LiteLLM's own, and that of newer OpenAI SDKs; same names, different classes
 _PORTS: Final = {"http": 80, "https": 443}

@@ -11,14 +11,17 @@ from typing import Any, Final
 
 from otel_llm import fault, leftovers
 from otel_llm.invocation import Telemetry
+from otel_llm.litellm import early, outgoing, own_callback, proxy, threads
+from otel_llm.litellm.calls import Active, Arguments, Function, State, by_position, wrapper_of
+from otel_llm.litellm.entries import ENTRIES
+from otel_llm.litellm.entry import Entry
+from otel_llm.litellm.read import engine, text
+from otel_llm.litellm.read.names import Names
+from otel_llm.litellm.router import methods as router
+from otel_llm.litellm.streams import chat as stream
+from otel_llm.litellm.wrappers import WRAPPERS
 from otel_llm.semconv import StreamEnd
-
-from . import early, engine, outgoing, own_callback, proxy, router, stream, text, threads
-from .calls import Active, Arguments, Function, State, by_position, wrapper_of
-from .entries import ENTRIES
-from .entry import Entry
-from .names import Names
-from .wrapping import is_wrapped, put, put_methods, take_off
+from otel_llm.wrapping import is_wrapped
 
 _LOG = logging.getLogger(__name__)
 SCOPE: Final = "otel_llm.litellm"  # the name of tracer and meter
@@ -33,10 +36,10 @@ def apply(litellm: ModuleType, telemetry: Telemetry) -> None:
     State.active = Active(telemetry, _names(litellm))
     parts: tuple[tuple[str, Callable[[], None]], ...] = (
         ("functions", lambda: _wrap_entries(litellm)),
-        ("the inside of text streams", lambda: put_methods(litellm.CustomStreamWrapper, text.INSIDE_METHODS)),
+        ("the inside of text streams", lambda: WRAPPERS.put_methods(litellm.CustomStreamWrapper, text.INSIDE_METHODS)),
         ("the engine's times in streams", lambda: stream.put(engine.methods(litellm))),
-        ("Router", lambda: router.apply(telemetry, telemetry.meter, put_methods)),
-        ("outgoing requests", lambda: outgoing.apply(telemetry, put_methods)),
+        ("Router", lambda: router.apply(telemetry, telemetry.meter, WRAPPERS.put_methods)),
+        ("outgoing requests", lambda: outgoing.apply(telemetry, WRAPPERS.put_methods)),
         ("proxy", lambda: proxy.apply(telemetry)),
         ("LiteLLM's own callback", lambda: own_callback.apply(telemetry, SCOPE)),
         ("threads", threads.apply),
@@ -68,7 +71,7 @@ def remove() -> None:
     for part in (early, threads, own_callback, proxy, outgoing, router):
         part.remove()
     leftovers.end_all(StreamEnd.UNINSTRUMENTED)
-    take_off()
+    WRAPPERS.take_off()
 
 
 def _names(litellm: ModuleType) -> Names:
@@ -100,11 +103,11 @@ def _wrap(owner: Any, name: str, entry: Entry, arguments_of: Callable[[Function]
         return
     wrapped: Function = original
     wrapper = wrapper_of(wrapped, entry, arguments_of(wrapped))
-    put(owner, name, wrapper, wrapped)
+    WRAPPERS.put(owner, name, wrapper, wrapped)
     # Where the function was defined elsewhere, its home gets the same wrapper: pickle looks for it there, by name.
     home = sys.modules.get(original.__module__)
     if isinstance(owner, ModuleType) and home is not owner and home is not None and vars(home).get(name) is original:
-        put(home, name, wrapper, wrapped)
+        WRAPPERS.put(home, name, wrapper, wrapped)
 
 
 def _of_client(original: Function) -> Arguments:

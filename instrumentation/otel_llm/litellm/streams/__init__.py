@@ -1,0 +1,1 @@
+"""Following LiteLLM's stream objects to whichever end they have."""
