@@ -36,6 +36,8 @@ def _run(words: argparse.Namespace, environ: Mapping[str, str]) -> int:
         from otel_agent import reference
 
         return reference.main(write=words.write, check=words.check)
+    if words.command == "simulate":
+        return _simulate(words)
     try:
         settings = load(environ)
     except SettingsError as error:
@@ -68,10 +70,54 @@ def _parser() -> argparse.ArgumentParser:
     once = commands.add_parser("once", help="one reading of everything, as a table")
     once.add_argument("--json", action="store_true", help="as JSON")
     commands.add_parser("doctor", help="what works here, what does not and why, with the remedy")
+    _add_simulate(commands.add_parser("simulate", help="a stand-in for a vLLM server: an engine without a model"))
     docs = commands.add_parser("docs", help="print the generated reference")
     docs.add_argument("--write", type=Path, metavar="FOLDER", help="write the pages there")
     docs.add_argument("--check", type=Path, metavar="FOLDER", help="exit 1 where the pages there are not up to date")
     return parser
+
+
+def _add_simulate(simulate: argparse.ArgumentParser) -> None:
+    simulate.add_argument("--host", default="127.0.0.1")
+    simulate.add_argument("--port", type=int, default=8000, help="0: one that is free")
+    simulate.add_argument("--model", default="stand-in")
+    simulate.add_argument("--max-num-seqs", type=int, default=256, help="sequences in one step")
+    simulate.add_argument("--kv-blocks", type=int, default=4096, help="KV cache, in blocks of 16 tokens")
+    simulate.add_argument("--step", type=float, default=0.010, metavar="SECONDS", help="time of one decode step")
+    simulate.add_argument("--seed", type=int, default=0)
+    simulate.add_argument("--error-rate", type=float, default=0.0, help="share of requests answered with status 500")
+    simulate.add_argument("--otlp-traces-endpoint", help="where its llm_request spans go, as vLLM's own option")
+
+
+def _simulate(words: argparse.Namespace) -> int:
+    try:
+        from otel_agent.simulate.options import EngineOptions
+        from otel_agent.simulate.server import serve_engine
+
+        options = EngineOptions(
+            host=words.host,
+            port=words.port,
+            model=words.model,
+            max_num_seqs=words.max_num_seqs,
+            kv_blocks=words.kv_blocks,
+            step_s=words.step,
+            seed=words.seed,
+            error_rate=words.error_rate,
+            otlp_endpoint=words.otlp_traces_endpoint,
+        )
+        serve_engine(options, lambda port: print(f"http://{words.host}:{port}", flush=True))
+    except ModuleNotFoundError as error:
+        print(
+            f"otel-agent cannot start: {error.name} is not installed\n  pip install 'otel-llm[local]'", file=sys.stderr
+        )
+        return 1
+    except ValueError as error:
+        print(f"otel-agent cannot start: {error}", file=sys.stderr)
+        return EXIT_SETTINGS
+    except Unavailable as error:
+        print(f"otel-agent cannot start: {error.reason}\n  {error.remedy}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _log_to_stderr(verbose: bool) -> None:

@@ -100,6 +100,13 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(semconv.USAGE_ESTIMATED_OUTPUT_TOKENS, "int", "The same for the output."),
     Attribute(semconv.COST, "double", "US dollars, for calls whose tokens were reported."),
     Attribute(semconv.COST_SOURCE, "string", "`litellm`: by its price list; `configured`: by `OTEL_LLM_PRICES`."),
+    Attribute(semconv.CHUNK_COUNT, "int", "Of a stream from vLLM's engine: how many outputs its consumer took."),
+    Attribute(
+        semconv.CHUNK_INTERVAL_MEAN,
+        "double",
+        "Seconds from one of them to the next, the mean; it includes the consumer's own time.",
+    ),
+    Attribute(semconv.CHUNK_INTERVAL_MAX, "double", "The longest of these."),
     Attribute(semconv.PROMPT_LENGTH, "int", "Characters of text in the prompt; the text itself is not recorded."),
     Attribute(semconv.RESPONSE_LENGTH, "int", "Characters of text in the reply, over all choices."),
     Attribute(

@@ -70,7 +70,7 @@ def unmark(context: Context, operation: str) -> None:
 
 def outer_call(operation: str) -> "OuterCall | None":
     """Return the open call of another instrumentation that this one is a part of, if there is one."""
-    row = _CONTRACT.get(operation)
+    row = _CONTRACT.get(operation) if _PACKAGE in sys.modules else None
     data = otel_context.get_value(row[0]) if row is not None else None
     return None if data is None or type(data) is _Ended else OuterCall(data)
 

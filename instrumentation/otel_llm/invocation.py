@@ -2,7 +2,7 @@
 
 A library's wrapper starts an `Invocation`, makes the library's call inside `enter`/`leave`, and ends it with
 `complete` or `fail`. What a request and a reply say is read by the library's own module; how a stream is followed is in
-`streams`. No method raises: what goes wrong in here goes to `fault`.
+`streams`. No method but `attach` and `detach` raises: what goes wrong in here goes to `fault`.
 """
 
 import threading
@@ -165,16 +165,17 @@ class Invocation:
         found[semconv.SERVER_ADDRESS] = self._telemetry.points.server(address)
         self._point = {**self._point, **found}
 
-    @fault.guarded("start of a step")
-    def enter(self) -> Token[Context]:
+    def attach(self) -> Token[Context]:
         """Make the span current, for what the library does on behalf of this call."""
         return otel_context.attach(self.context)
 
-    @fault.guarded("end of a step")
-    def leave(self, token: Token[Context] | None) -> None:
-        """Undo `enter`; does nothing where the context of `enter` is not at hand, as in a coroutine closed by another."""
+    def detach(self, token: Token[Context] | None) -> None:
+        """Undo `attach`; does nothing where the context of `attach` is not at hand, as in a coroutine closed by another."""
         if token is not None and otel_context.get_value(_CURRENT) is self:
             otel_context.detach(token)
+
+    enter = fault.guarded("start of a step")(attach)
+    leave = fault.guarded("end of a step")(detach)
 
     @fault.guarded("end of an invocation")
     def complete(self, reply: Reply, streamed: Streamed | None = None) -> None:
@@ -236,8 +237,8 @@ class Invocation:
         end: dict[str, Value] = {}
         if reply is not None:
             describe(reply, end, elapsed_s, operation=self.request.operation, failed=failed is not None)
-            if reply.provider is not None:
-                end[semconv.PROVIDER_NAME] = self._point[semconv.PROVIDER_NAME]
+            if reply.provider is not None and self.request.provider is None:
+                end[semconv.PROVIDER_NAME] = reply.provider
         if streamed is not None:
             end[semconv.STREAM_END] = streamed.end
             if streamed.first_chunk_s is not None:

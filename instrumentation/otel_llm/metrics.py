@@ -31,7 +31,7 @@ class ClientMetric:
     """One row: an instrument in the application; histograms alone have boundaries."""
 
     name: str
-    kind: Literal["histogram", "counter", "gauge"]
+    kind: Literal["histogram", "counter", "gauge", "updowncounter"]
     unit: str
     help: str
     attributes: tuple[str, ...]

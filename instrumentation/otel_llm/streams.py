@@ -40,12 +40,12 @@ class StreamRecorder:
     def enter(self) -> Token[Context] | None:
         """Make the span current while the library fetches a chunk, for it may send the request only then."""
         self.is_reading = True
-        return self._invocation.enter()
+        return self._invocation.attach()
 
     def leave(self, token: Token[Context] | None) -> None:
         """Undo `enter`."""
         self.is_reading = False
-        self._invocation.leave(token)
+        self._invocation.detach(token)
 
     def chunk(self) -> None:
         """Note that a chunk was handed to the caller."""

@@ -105,7 +105,7 @@ def test_the_instrumentation_stands_alone():
         ("otel_llm", ("opentelemetry.sdk", "psutil", "litellm", "vllm", "wrapt", "grpc")),
         ("otel_llm.litellm", ("opentelemetry.sdk", "psutil", "litellm", "vllm", "grpc")),
         ("otel_llm.vllm", ("opentelemetry.sdk", "psutil", "litellm", "vllm", "torch", "grpc")),
-        ("otel_llm.vllm.stats", ("opentelemetry.sdk", "psutil", "litellm", "grpc")),
+        ("otel_llm.vllm.stats.metrics", ("opentelemetry.sdk", "psutil", "litellm", "vllm", "torch", "grpc")),
         ("otel_agent.sources", ("psutil", "pynvml", "docker", "requests", "grpc", "opentelemetry")),
         ("otel_agent.cli", ("opentelemetry", "psutil", "pynvml", "docker", "grpc", "starlette", "sqlalchemy")),
     ],

@@ -13,10 +13,10 @@ from otel_llm.invocation import Invocation
 from otel_llm.litellm.content.capture import capture_chunks
 from otel_llm.litellm.entry import Asked
 from otel_llm.litellm.read import cost, engine
-from otel_llm.litellm.read.fields import content_length, field, hidden_params, text
+from otel_llm.litellm.read.fields import Fields, content_length, field, fields_of, hidden_params, text
 from otel_llm.litellm.read.names import Names, well_known
 from otel_llm.litellm.read.request import read_request as read_common
-from otel_llm.litellm.read.usage import combine, is_reported, read_estimate, read_usage
+from otel_llm.litellm.read.usage import combine, is_reported, read_estimate
 from otel_llm.records import Reply, Request, Usage
 
 
@@ -40,7 +40,8 @@ def prompt_length(messages: object) -> int | None:
 
 def read_reply(response: object, asked: Asked) -> Reply:
     """Read a complete reply; what is not a chat reply gives an empty record."""
-    choices = field(response, "choices")
+    own = fields_of(response)
+    choices = own.get("choices")
     if not isinstance(choices, list):
         return Reply()
     hidden = hidden_params(response)
@@ -49,32 +50,34 @@ def read_reply(response: object, asked: Asked) -> Reply:
     reasons: list[str] = []
     length = calls = 0
     for choice in choices:
-        reason = field(choice, "finish_reason")
+        chosen = fields_of(choice)
+        reason = chosen.get("finish_reason")
         if isinstance(reason, str):
             reasons.append(reason)
-        message = field(choice, "message")
+        message = chosen.get("message")
         if message is not None:
-            length += content_length(field(message, "content"))
-            tools = field(message, "tool_calls")
+            said = fields_of(message)
+            length += content_length(said.get("content"))
+            tools = said.get("tool_calls")
             if isinstance(tools, list):
                 calls += len(tools)
     usage = None
     if asked.is_server and not hidden.get("cache_hit"):
         if is_reported(hidden):
-            usage = read_usage((response,), provider, length > 0 or calls > 0)
+            usage = combine((own.get("usage"),), provider, length > 0 or calls > 0)
         if usage is None and asked.settings.estimate_usage:
-            usage = read_estimate(field(response, "usage"))
+            usage = read_estimate(own.get("usage"))
     return Reply(
-        id=text(field(response, "id")),
-        model=text(hidden.get("provider_response_model")) or text(field(response, "model")),
+        id=text(own.get("id")),
+        model=text(hidden.get("provider_response_model")) or text(own.get("model")),
         provider=provider,
         finish_reasons=tuple(reasons),
         usage=usage,
         response_length=length,
         tool_calls=calls,
         cost=cost.read_cost(usage, asked, litellm_s, hidden.get("response_cost")),
-        engine=engine.engine_times(field(response, "metrics")),
-        attributes=_attributes(response, hidden),
+        engine=engine.engine_times(own.get("metrics")),
+        attributes=_attributes(own, hidden),
     )
 
 
@@ -96,27 +99,29 @@ def read_chunks(chunks: Sequence[object], provider: str | None, is_server: bool)
     calls: set[tuple[object, object]] = set()
     length = 0
     for chunk in chunks:
-        for choice in field(chunk, "choices") or ():
-            reason = field(choice, "finish_reason")
+        own = fields_of(chunk)
+        for choice in own.get("choices") or ():
+            chosen = fields_of(choice)
+            reason = chosen.get("finish_reason")
             if isinstance(reason, str):
-                index = field(choice, "index")
+                index = chosen.get("index")
                 reasons[index if isinstance(index, int) else 0] = reason
-            delta = field(choice, "delta")
-            content = field(delta, "content")
+            delta = fields_of(chosen.get("delta"))
+            content = delta.get("content")
             if isinstance(content, str):
                 length += len(content)
-            tools = field(delta, "tool_calls")
+            tools = delta.get("tool_calls")
             if tools:
-                calls.update((field(choice, "index"), field(tool, "index")) for tool in tools)
-        usage = field(chunk, "usage")
+                calls.update((chosen.get("index"), field(tool, "index")) for tool in tools)
+        usage = own.get("usage")
         if usage is not None:
             usages.append(usage)
     attributes: dict[str, Any] = {}
     identity, model = None, None
     if chunks:
-        first = chunks[0]
-        identity = text(field(first, "id"))
-        model = text(hidden_params(first).get("provider_response_model")) or text(field(first, "model"))
+        first = fields_of(chunks[0])
+        identity = text(first.get("id"))
+        model = text(hidden_params(chunks[0]).get("provider_response_model")) or text(first.get("model"))
         attributes = _attributes(first, {})
     provider = well_known(provider) if provider else None
     return Reply(
@@ -172,10 +177,10 @@ class Arrived:
         return read_estimate(field(self._last, "usage") if hidden is None else hidden)
 
 
-def _attributes(reply: object, hidden: Mapping[str, object]) -> dict[str, Any]:
+def _attributes(reply: Fields | None, hidden: Mapping[str, object]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if reply is not None:
-        tier, fingerprint = field(reply, "service_tier"), field(reply, "system_fingerprint")
+        tier, fingerprint = reply.get("service_tier"), reply.get("system_fingerprint")
         if tier and isinstance(tier, str):
             found[semconv.OPENAI_RESPONSE_SERVICE_TIER] = tier
         if fingerprint and isinstance(fingerprint, str):

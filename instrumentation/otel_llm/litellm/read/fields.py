@@ -1,7 +1,7 @@
 """Looking at LiteLLM's objects, which may be of any version and hold anything: a look costs little and never raises."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, cast
 
 
 def field(thing: Any, name: str) -> Any:
@@ -16,6 +16,35 @@ def field(thing: Any, name: str) -> Any:
         return extra.get(name) if extra else None
     except AttributeError:  # not Pydantic's
         return getattr(thing, name, None)
+
+
+class _Attributes:
+    """The attributes of an object that is neither a mapping nor Pydantic's, looked up as in a mapping."""
+
+    __slots__ = ("_thing",)
+
+    def __init__(self, thing: object) -> None:
+        self._thing = thing
+
+    def get(self, name: str) -> Any:
+        return getattr(self._thing, name, None)
+
+
+class Fields(Protocol):
+    """What fields are looked up in."""
+
+    def get(self, name: str, /) -> Any: ...
+
+
+def fields_of(thing: Any) -> Fields:
+    """Return the fields of an object or of a mapping by name, for several looks at the same thing: cheaper than `field` each."""
+    if type(thing) is dict:
+        return cast("Fields", thing)
+    try:
+        own, extra = thing.__dict__, thing.__pydantic_extra__
+    except AttributeError:  # not Pydantic's
+        return cast("Fields", thing) if isinstance(thing, dict) else _Attributes(thing)
+    return {**extra, **own} if extra else own
 
 
 def hidden_params(reply: object) -> Mapping[str, object]:

@@ -14,12 +14,12 @@ from otel_llm import fault, semconv
 from otel_llm.invocation import Invocation, current
 from otel_llm.litellm.entry import Asked
 from otel_llm.litellm.read import chat
-from otel_llm.litellm.read.fields import hidden_params, text
+from otel_llm.litellm.read.fields import field, hidden_params, text
 from otel_llm.litellm.read.inputs import text_length
 from otel_llm.litellm.read.names import Names
 from otel_llm.litellm.read.noted import note
 from otel_llm.litellm.read.request import read_request as read_common
-from otel_llm.litellm.read.usage import read_usage
+from otel_llm.litellm.read.usage import combine
 from otel_llm.litellm.streams import chat as stream
 from otel_llm.records import Reply, Request
 from otel_llm.streams import StreamRecorder
@@ -52,7 +52,7 @@ def read_reply(response: object, asked: Asked) -> Reply:
         id=text(getattr(response, "id", None)),
         model=text(getattr(response, "model", None)),
         finish_reasons=tuple(reason for reason in reasons if isinstance(reason, str)),
-        usage=read_usage((response,), None, length > 0),
+        usage=combine((field(response, "usage"),), None, length > 0),
         response_length=length,
     )
     return note(reply, response, asked, has_output=True)

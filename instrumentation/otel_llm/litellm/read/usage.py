@@ -8,7 +8,6 @@ estimated, and only where that is asked for. Nothing is counted here.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from otel_llm.litellm.read.fields import field
 from otel_llm.records import Usage
 
 _MOST_TOKENS: Final = 10**9  # of one call; more than this is no count, and would not fit what carries it
@@ -24,14 +23,10 @@ _OUTPUT_PARTS: Final = tuple((f"{one}_tokens", f"{one}.output_tokens") for one i
 
 def is_reported(hidden: Mapping[str, object]) -> bool:
     """Whether a reply with these hidden parameters came from a server that counts: not from the cache, not from a route LiteLLM counts for."""
+    if hidden.get("cache_hit"):
+        return False
     name = hidden.get("litellm_model_name")
-    route = name.split("/")[1:2] if isinstance(name, str) else []
-    return not hidden.get("cache_hit") and not _ROUTES_COUNTED_BY_LITELLM.intersection(route)
-
-
-def read_usage(replies: Iterable[object], provider: str | None, has_output: bool) -> Usage | None:
-    """Read the usage of one reply, or of all chunks of a stream, that a server sent."""
-    return combine((field(reply, "usage") for reply in replies), provider, has_output)
+    return not isinstance(name, str) or "/" not in name or name.split("/", 2)[1] not in _ROUTES_COUNTED_BY_LITELLM
 
 
 def combine(usages: Iterable[object], provider: str | None, has_output: bool) -> Usage | None:

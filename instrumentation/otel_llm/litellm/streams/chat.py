@@ -109,7 +109,8 @@ def _leave(recorder: Listener, token: Any) -> None:
 
 
 @fault.guarded("chunk of a stream")
-def _arrived(recorder: Listener, parts: Mapping[str, Any], chunk: Any) -> None:
+def _arrived(recorder: Listener, token: Any, parts: Mapping[str, Any], chunk: Any) -> None:
+    recorder.leave(token)
     recorder.chunk()
     keep: Keep | None = parts.get(_KEEP)
     if keep is not None:
@@ -140,13 +141,13 @@ def _next(original: Function) -> Function:
             chunk = original(self)
         except StopIteration:
             _end(self, recorder, StreamEnd.EXHAUSTED)
+            _leave(recorder, token)
             raise
         except BaseException as error:
             _fail(self, recorder, error)
-            raise
-        finally:
             _leave(recorder, token)
-        _arrived(recorder, parts, chunk)
+            raise
+        _arrived(recorder, token, parts, chunk)
         return chunk
 
     return wrapper
@@ -164,13 +165,13 @@ def _anext(original: Function) -> Function:
             chunk = await original(self)
         except StopAsyncIteration:
             _end(self, recorder, StreamEnd.EXHAUSTED)
+            _leave(recorder, token)
             raise
         except BaseException as error:
             _fail(self, recorder, error)
-            raise
-        finally:
             _leave(recorder, token)
-        _arrived(recorder, parts, chunk)
+            raise
+        _arrived(recorder, token, parts, chunk)
         return chunk
 
     return wrapper
