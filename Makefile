@@ -7,9 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SYNC := $(BIN)/uv sync --quiet --frozen --inexact
 OLDEST := .venv-oldest
+VLLM := .venv-vllm
 WEB := otel_agent/console/web
 
-.PHONY: help run test test-oldest check servers e2e stack up docs web bench clean
+.PHONY: help run test test-oldest check servers e2e e2e-vllm stack up docs web bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +39,10 @@ e2e: servers ## the pipeline against the real servers
 	$(BIN)/python scripts/system_packages.py
 	$(BIN)/pytest -m e2e
 
+e2e-vllm: $(VENV)/.dev ## the real vLLM, its CPU build: offline, engine, server behind the LiteLLM proxy
+	$(BIN)/python scripts/vllm_environment.py
+	$(VLLM)/bin/pytest -m e2e_vllm tests/vllm
+
 stack: $(VENV)/.dev ## Collector, Prometheus, Loki, Alertmanager and the agent as ordinary processes
 	$(BIN)/python compose/native/build.py
 	$(BIN)/python -m compose.native.stack
@@ -56,7 +61,7 @@ bench: $(VENV)/.dev ## the numbers that README and docs quote
 	$(BIN)/python -m benchmarks
 
 clean: ## forget the environment; servers built for the stack stay in the cache
-	rm -rf $(VENV) $(OLDEST)
+	rm -rf $(VENV) $(OLDEST) $(VLLM)
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+VLLM = HERE.parent / ".venv-vllm" / "bin" / "python"
 PACKAGES = ("opentelemetry-sdk", "opentelemetry-exporter-otlp", "litellm", "grpcio", "starlette", "uvicorn")
 
 
@@ -43,7 +44,11 @@ def main():
     worst = 0
     for name in names:
         print(f"\n## {name}: python benchmarks/{name}.py\n", flush=True)
-        worst = max(worst, subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=False).returncode)
+        python = VLLM if name.startswith("vllm_") else Path(sys.executable)
+        if not python.exists():
+            print("left out: it needs the real vLLM, which `make e2e-vllm` installs", flush=True)
+            continue
+        worst = max(worst, subprocess.run([str(python), str(HERE / f"{name}.py")], check=False).returncode)
     return worst
 
 

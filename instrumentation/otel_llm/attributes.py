@@ -1,7 +1,7 @@
-"""Every attribute a span of an instrumented application may have, as rows for the reference; nothing here runs in a call."""
+"""Every attribute a span of an instrumented process may have, as rows for the reference; nothing here runs in a call."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from . import semconv
 
@@ -13,48 +13,66 @@ class Attribute:
     name: str
     type: str
     help: str
+    spans: Literal["client", "engine", "both"] = "client"  # of a client's calls, of requests in vLLM's engine
 
 
 ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(
         semconv.OPERATION_NAME,
         "string",
-        "What was asked for: `chat`, `text_completion`, `embeddings`, and, where the conventions have no word, `rerank`, `image_generation`, `image_edit`, `image_variation`, `transcription`, `speech`, `moderation`.",
+        "What was asked for: `chat`, `text_completion`, `embeddings`, and, where the conventions have no word, `rerank`, `image_generation`, `image_edit`, `image_variation`, `transcription`, `speech`, `moderation`; in vLLM also `classify`, `score`, `pooling`.",
+        spans="both",
     ),
     Attribute(
         semconv.PROVIDER_NAME,
         "string",
         "Who serves it, in the conventions' words where they have one, else as LiteLLM calls it (`hosted_vllm`).",
+        spans="both",
     ),
     Attribute(
         semconv.SERVER_ADDRESS, "string", "Host of the server, from `api_base` or from the request that was sent."
     ),
     Attribute(semconv.SERVER_PORT, "int", "Its port."),
-    Attribute(semconv.ERROR_TYPE, "string", "The class of the exception the call raised."),
-    Attribute(semconv.REQUEST_MODEL, "string", "The model, without LiteLLM's provider prefix."),
-    Attribute(semconv.REQUEST_TEMPERATURE, "double", "As given."),
-    Attribute(semconv.REQUEST_TOP_P, "double", "As given."),
-    Attribute(semconv.REQUEST_TOP_K, "int", "As given."),
+    Attribute(semconv.ERROR_TYPE, "string", "The class of the exception the call raised.", spans="both"),
+    Attribute(semconv.REQUEST_MODEL, "string", "The model, without LiteLLM's provider prefix.", spans="both"),
+    Attribute(semconv.REQUEST_TEMPERATURE, "double", "As given.", spans="both"),
+    Attribute(semconv.REQUEST_TOP_P, "double", "As given.", spans="both"),
+    Attribute(semconv.REQUEST_TOP_K, "int", "As given.", spans="both"),
     Attribute(
-        semconv.REQUEST_MAX_TOKENS, "int", "As given (`max_tokens`, `max_completion_tokens` or `max_output_tokens`)."
+        semconv.REQUEST_MAX_TOKENS,
+        "int",
+        "As given (`max_tokens`, `max_completion_tokens` or `max_output_tokens`).",
+        spans="both",
     ),
-    Attribute(semconv.REQUEST_FREQUENCY_PENALTY, "double", "As given."),
-    Attribute(semconv.REQUEST_PRESENCE_PENALTY, "double", "As given."),
-    Attribute(semconv.REQUEST_REPETITION_PENALTY, "double", "As given; vLLM's parameter, neither of OpenAI's two."),
-    Attribute(semconv.REQUEST_STOP_SEQUENCES, "string[]", "As given."),
-    Attribute(semconv.REQUEST_SEED, "int", "As given."),
-    Attribute(semconv.REQUEST_CHOICE_COUNT, "int", "How many choices were asked for, if not one."),
-    Attribute(semconv.REQUEST_STREAM, "boolean", "True for a streamed call."),
+    Attribute(semconv.REQUEST_FREQUENCY_PENALTY, "double", "As given.", spans="both"),
+    Attribute(semconv.REQUEST_PRESENCE_PENALTY, "double", "As given.", spans="both"),
+    Attribute(
+        semconv.REQUEST_REPETITION_PENALTY,
+        "double",
+        "As given; vLLM's parameter, neither of OpenAI's two.",
+        spans="both",
+    ),
+    Attribute(semconv.REQUEST_STOP_SEQUENCES, "string[]", "As given.", spans="both"),
+    Attribute(semconv.REQUEST_SEED, "int", "As given.", spans="both"),
+    Attribute(semconv.REQUEST_CHOICE_COUNT, "int", "How many choices were asked for, if not one.", spans="both"),
+    Attribute(semconv.REQUEST_STREAM, "boolean", "True for a streamed call.", spans="both"),
     Attribute(semconv.REQUEST_REASONING_LEVEL, "string", "As given (`reasoning_effort`)."),
     Attribute(semconv.REQUEST_ENCODING_FORMATS, "string[]", "Of embeddings, as given."),
     Attribute(semconv.REQUEST_PREVIOUS_RESPONSE_ID, "string", "Of the Responses API, as given."),
-    Attribute(semconv.EMBEDDINGS_DIMENSION_COUNT, "int", "Dimensions asked for."),
-    Attribute(semconv.OUTPUT_TYPE, "string", "`text`, `json`, `image` or `speech`, where the request says so."),
+    Attribute(semconv.EMBEDDINGS_DIMENSION_COUNT, "int", "Dimensions asked for.", spans="both"),
+    Attribute(
+        semconv.OUTPUT_TYPE, "string", "`text`, `json`, `image` or `speech`, where the request says so.", spans="both"
+    ),
     Attribute(semconv.OPENAI_REQUEST_SERVICE_TIER, "string", "As given."),
     Attribute(semconv.OPENAI_API_TYPE, "string", "`responses` for calls of the Responses API."),
-    Attribute(semconv.CONVERSATION_ID, "string", "The conversation, where the caller names it."),
-    Attribute(semconv.SESSION_ID, "string", "The session, where the caller names it."),
-    Attribute(semconv.USER_ID, "string", "The user, where the caller names one; a pseudonym where the proxy does."),
+    Attribute(semconv.CONVERSATION_ID, "string", "The conversation, where the caller names it.", spans="both"),
+    Attribute(semconv.SESSION_ID, "string", "The session, where the caller names it.", spans="both"),
+    Attribute(
+        semconv.USER_ID,
+        "string",
+        "The user, where the caller names one; a pseudonym where the proxy does.",
+        spans="both",
+    ),
     Attribute(semconv.AGENT_ID, "string", "The agent, where the caller names it."),
     Attribute(semconv.AGENT_NAME, "string", "The agent, where the caller names it."),
     Attribute(semconv.PROMPT_NAME, "string", "The prompt's template, where the caller names it."),
@@ -70,17 +88,28 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(semconv.RESPONSE_ID, "string", "The server's id of its reply."),
     Attribute(semconv.RESPONSE_MODEL, "string", "The model that answered, by the server's word."),
     Attribute(
-        semconv.RESPONSE_FINISH_REASONS, "string[]", "One a choice; none is invented for a stream that told none."
+        semconv.RESPONSE_FINISH_REASONS,
+        "string[]",
+        "One a choice; none is invented for a stream that told none.",
+        spans="both",
     ),
     Attribute(
-        semconv.RESPONSE_TIME_TO_FIRST_CHUNK, "double", "Seconds from the call to the first chunk handed to the caller."
+        semconv.RESPONSE_TIME_TO_FIRST_CHUNK,
+        "double",
+        "Seconds from the call to the first chunk handed to the caller.",
+        spans="both",
     ),
     Attribute(semconv.OPENAI_RESPONSE_SERVICE_TIER, "string", "As the server says."),
     Attribute(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, "string", "As the server says."),
-    Attribute(semconv.USAGE_INPUT_TOKENS, "int", "Reported by the server; cached ones included."),
-    Attribute(semconv.USAGE_OUTPUT_TOKENS, "int", "Reported by the server; reasoning included."),
-    Attribute(semconv.USAGE_CACHE_READ_INPUT_TOKENS, "int", "Part of the input that came from the server's cache."),
-    Attribute(semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, "int", "Part of the input that was written to it."),
+    Attribute(semconv.USAGE_INPUT_TOKENS, "int", "Reported by the server; cached ones included.", spans="both"),
+    Attribute(semconv.USAGE_OUTPUT_TOKENS, "int", "Reported by the server; reasoning included.", spans="both"),
+    Attribute(
+        semconv.USAGE_CACHE_READ_INPUT_TOKENS,
+        "int",
+        "Part of the input that came from the server's cache.",
+        spans="both",
+    ),
+    Attribute(semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, "int", "Part of the input that was written to it.", spans="both"),
     Attribute(semconv.USAGE_REASONING_OUTPUT_TOKENS, "int", "Part of the output spent on reasoning."),
     Attribute(
         semconv.USAGE_PREFIX + "text.input_tokens",
@@ -100,13 +129,19 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(semconv.USAGE_ESTIMATED_OUTPUT_TOKENS, "int", "The same for the output."),
     Attribute(semconv.COST, "double", "US dollars, for calls whose tokens were reported."),
     Attribute(semconv.COST_SOURCE, "string", "`litellm`: by its price list; `configured`: by `OTEL_LLM_PRICES`."),
-    Attribute(semconv.CHUNK_COUNT, "int", "Of a stream from vLLM's engine: how many outputs its consumer took."),
+    Attribute(
+        semconv.CHUNK_COUNT,
+        "int",
+        "Of a stream from vLLM's engine: how many outputs its consumer took.",
+        spans="engine",
+    ),
     Attribute(
         semconv.CHUNK_INTERVAL_MEAN,
         "double",
         "Seconds from one of them to the next, the mean; it includes the consumer's own time.",
+        spans="engine",
     ),
-    Attribute(semconv.CHUNK_INTERVAL_MAX, "double", "The longest of these."),
+    Attribute(semconv.CHUNK_INTERVAL_MAX, "double", "The longest of these.", spans="engine"),
     Attribute(semconv.PROMPT_LENGTH, "int", "Characters of text in the prompt; the text itself is not recorded."),
     Attribute(semconv.RESPONSE_LENGTH, "int", "Characters of text in the reply, over all choices."),
     Attribute(
@@ -118,36 +153,44 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
         semconv.ENGINE_QUEUE_TIME,
         "double",
         "Seconds the request waited in the engine, by the engine's clock, as its reply says.",
+        spans="both",
     ),
     Attribute(
         semconv.ENGINE_TIME_TO_FIRST_TOKEN,
         "double",
         "Seconds from its arrival at the engine to the first token, by the engine's clock.",
+        spans="both",
     ),
     Attribute(
-        semconv.ENGINE_GENERATION_TIME, "double", "Seconds from the first token to the last, by the engine's clock."
+        semconv.ENGINE_GENERATION_TIME,
+        "double",
+        "Seconds from the first token to the last, by the engine's clock.",
+        spans="both",
     ),
     Attribute(
         semconv.ENGINE_PREFILL_TIME,
         "double",
         "Seconds from the request's first step in the engine to its first token, by the engine's clock.",
+        spans="engine",
     ),
     Attribute(
         semconv.ENGINE_PREEMPTIONS,
         "int",
         "How often the engine put the request back for want of KV cache; absent for never.",
+        spans="engine",
     ),
-    Attribute(semconv.REQUEST_ID, "string", "The engine's id of the request."),
-    Attribute(semconv.LORA_NAME, "string", "The LoRA adapter that was used."),
-    Attribute(semconv.ABORT_REASON, "string", "Why a request was given up from outside."),
-    Attribute(semconv.BATCH_SIZE, "int", "Requests of one call of offline vLLM."),
+    Attribute(semconv.REQUEST_ID, "string", "The engine's id of the request.", spans="engine"),
+    Attribute(semconv.LORA_NAME, "string", "The LoRA adapter that was used.", spans="engine"),
+    Attribute(semconv.ABORT_REASON, "string", "Why a request was given up from outside.", spans="engine"),
+    Attribute(semconv.BATCH_SIZE, "int", "Requests of one call of offline vLLM.", spans="engine"),
     Attribute(
         semconv.BATCH_FOLDED,
         "int",
         "Those of them without a span of their own: beyond `OTEL_LLM_VLLM_MAX_REQUEST_SPANS`. What they used stands under `gen_ai.usage` of the batch, so that no token is on two spans.",
+        spans="engine",
     ),
-    Attribute(semconv.BATCH_INPUT_TOKENS, "int", "Input tokens of all requests of the call."),
-    Attribute(semconv.BATCH_OUTPUT_TOKENS, "int", "Output tokens of all requests of the call."),
+    Attribute(semconv.BATCH_INPUT_TOKENS, "int", "Input tokens of all requests of the call.", spans="engine"),
+    Attribute(semconv.BATCH_OUTPUT_TOKENS, "int", "Output tokens of all requests of the call.", spans="engine"),
     Attribute(
         semconv.OUTSIDE_ENGINE_TIME,
         "double",
@@ -199,11 +242,13 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
         semconv.SYSTEM_1_36,
         "string",
         "The provider, under its name before 1.37; with `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_1_36`.",
+        spans="both",
     ),
     Attribute(
         semconv.USAGE_CACHE_CREATION_INPUT_TOKENS_1_36,
         "int",
         "The cache write count, under its name before 1.37; likewise.",
+        spans="both",
     ),
 )
 

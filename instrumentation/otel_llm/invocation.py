@@ -6,7 +6,6 @@ A library's wrapper starts an `Invocation`, makes the library's call inside `ent
 """
 
 import threading
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from .coexistence import mark, outer_call, unmark
 from .content import ContentRecorder, open_content
 from .conventions import Generations, generations
 from .describe import describe
+from .failure import describe_failure
 from .masks import read_masks
 from .points import Points
 from .pricing import Prices, read_prices
@@ -46,7 +46,6 @@ Moment = tuple[float, int]
 _CURRENT: Final = otel_context.create_key("otel_llm.invocation")
 _ENDED: Final = Context()
 _MAX_MESSAGE_CHARACTERS: Final = 1024
-_MAX_STACKTRACE_CHARACTERS: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,11 @@ class Telemetry:
     content: ContentRecorder | None = None
     mask: Callable[[str], str] = str
     prices: Prices = field(default_factory=Prices)
+
+    @property
+    def mask_of_errors(self) -> Callable[[str], str] | None:
+        """What messages of exceptions go through; None where they are not recorded."""
+        return self.mask if self.settings.capture_error_message else None
 
 
 def open_telemetry(
@@ -212,7 +216,7 @@ class Invocation:
             if self.span.is_recording():
                 end = self._describe(elapsed_s, reply, streamed, failed)
                 if error is not None:
-                    self._describe_error(error)
+                    describe_failure(self.span, error, self._telemetry.mask_of_errors)
                 elif failed is not None:
                     self.span.set_status(Status(StatusCode.ERROR, failed))
             if self._is_covered:
@@ -255,20 +259,3 @@ class Invocation:
         known = {**self._telemetry.generations.rename(self._known()), **end}
         said = reply.content if reply is not None else None
         self._telemetry.content.record(self.span, self.context, known, self.request.content, said)
-
-    def _describe_error(self, error: BaseException) -> None:
-        kind = type(error)
-        status = getattr(error, "status_code", None)
-        summary = f"{kind.__qualname__} (HTTP {status})" if isinstance(status, int) else kind.__qualname__
-        event = {
-            semconv.EXCEPTION_TYPE: f"{kind.__module__}.{kind.__qualname__}",
-            # Frames only: the usual last line of a traceback repeats the message.
-            semconv.EXCEPTION_STACKTRACE: "".join(traceback.format_tb(error.__traceback__))[
-                -_MAX_STACKTRACE_CHARACTERS:
-            ],
-        }
-        if self._telemetry.settings.capture_error_message:
-            message = event[semconv.EXCEPTION_MESSAGE] = self._telemetry.mask(str(error))
-            summary = f"{summary}: {message}"
-        self.span.add_event(semconv.EXCEPTION_EVENT, event)
-        self.span.set_status(Status(StatusCode.ERROR, summary))

@@ -51,8 +51,8 @@ class _Watch:
             self._left.put(recorder)
 
     @fault.guarded("end of open streams")
-    def end_all(self, how: StreamEnd) -> None:
-        """End every stream that is still open, now."""
+    def end_all(self, how: StreamEnd, kind: type = object) -> None:
+        """End everything of this kind that is still open, now."""
         while True:
             try:
                 recorder = self._left.get_nowait()
@@ -60,7 +60,8 @@ class _Watch:
                 break
             _end(recorder, StreamEnd.ABANDONED)
         for reference in list(self._open.values()):
-            _end(reference(), how)
+            if isinstance(recorder := reference(), kind):
+                _end(recorder, how)
 
     def _start(self) -> None:
         with self._start_lock:

@@ -231,6 +231,10 @@ class Settings:
         "OTEL_LLM_VLLM_PHASES", _choice(Phases), Phases.ATTRIBUTES,
         "The times a request was queued, in prefill and in decode: `attributes` of its span, or `spans` below it as well.",
     )  # fmt: skip
+    vllm_aborts: bool = _row(
+        "OTEL_LLM_VLLM_ABORTS", _switch, True,
+        "Count requests that vLLM gives up, by wrapping its `OutputProcessor`; without it spans lack what vLLM's front end knows.",
+    )  # fmt: skip
     vllm_proposed_names: bool = _row(
         "OTEL_LLM_VLLM_PROPOSED_NAMES", _switch, False,
         "Also record the engine's state under the `gen_ai.server.*` names that are proposed to OpenTelemetry and may change.",

@@ -19,7 +19,7 @@ from otel_llm.litellm import LiteLLMInstrumentor
 
 DEADLINE_S = 10.0
 SCOPE = "otel_llm.litellm"
-DECLARED = {row.name for row in ATTRIBUTES}
+DECLARED = {row.name for row in ATTRIBUTES if row.spans != "engine"}
 
 
 @dataclass

@@ -21,6 +21,7 @@ from otel_llm.litellm.router import methods as router
 from otel_llm.litellm.streams import chat as stream
 from otel_llm.litellm.wrappers import WRAPPERS
 from otel_llm.semconv import StreamEnd
+from otel_llm.streams import StreamRecorder
 from otel_llm.wrapping import is_wrapped
 
 _LOG = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def remove() -> None:
     State.active = None
     for part in (early, threads, own_callback, proxy, outgoing, router):
         part.remove()
-    leftovers.end_all(StreamEnd.UNINSTRUMENTED)
+    leftovers.end_all(StreamEnd.UNINSTRUMENTED, StreamRecorder)
     WRAPPERS.take_off()
 
 

@@ -1,0 +1,89 @@
+"""The real vLLM for the tests of this folder: one offline engine and at most two servers for the whole run.
+
+Run by `make e2e-vllm`, in the environment of scripts/vllm_environment.py; elsewhere, where no vLLM is installed, the folder
+is left out. Every test here carries the marker `e2e_vllm`. What there is, all of it for the session and made at first use:
+
+    model_dir        Path            the tiny random model (tests/vllm/model.py: 161 tokens, 1,024 tokens of context, each
+                                     token a printable piece of text; `ignore_eos=True` makes lengths certain)
+    offline          dict[str, Any]  the arguments for a frugal `vllm.LLM(**offline)` or `EngineArgs(**offline)` of one's own
+    llm              vllm.LLM        an offline engine in this process with statistics on (its core is a process of its own)
+    served           Served          `opentelemetry-instrument -- vllm serve`, per-request metrics on, OTLP to `served.sink`
+    served_tracing   Served          the same with vLLM's own tracing (`--otlp-traces-endpoint`) beside it
+
+`Served` (tests/vllm/serving.py) has `base`, `log`, `sink`, `page()`, `ask(path, **body)`, `spans(trace_id)`, `metrics()`.
+Import what is shared as `from tests.vllm.serving import …`: the bare name `vllm` is the library's.
+"""
+
+import importlib.metadata
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+try:
+    importlib.metadata.version("vllm")
+    collect_ignore_glob = []
+except importlib.metadata.PackageNotFoundError:
+    collect_ignore_glob = ["test_*.py"]
+
+HERE = Path(__file__).resolve().parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What vLLM and torch warn of is theirs; it comes at import already, where a mark on a test is too late."""
+    config.addinivalue_line("filterwarnings", "default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.e2e_vllm)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if collect_ignore_glob:
+        terminalreporter.write_line("left out: tests/vllm, since no vLLM is installed here (make e2e-vllm)")
+
+
+@pytest.fixture(scope="session")
+def model_dir() -> Path:
+    from tests.vllm.model import model_folder
+
+    return model_folder()
+
+
+@pytest.fixture(scope="session")
+def offline(model_dir: Path) -> dict[str, Any]:
+    from tests.vllm.serving import FRUGAL, QUIET
+
+    os.environ.update(
+        QUIET
+    )  # vLLM reads them when it is imported and when an engine starts, in this process and its own
+    return {"model": str(model_dir), **FRUGAL}
+
+
+@pytest.fixture(scope="session")
+def llm(offline: dict[str, Any]) -> Iterator[Any]:
+    import vllm
+
+    engine = vllm.LLM(**offline, disable_log_stats=False)
+    yield engine
+    engine.llm_engine.engine_core.shutdown()
+
+
+@pytest.fixture(scope="session")
+def served(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from tests.vllm.serving import serve_watched
+
+    with serve_watched(tmp_path_factory.mktemp("served"), model_dir, own_tracing=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def served_tracing(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from tests.vllm.serving import serve_watched
+
+    with serve_watched(tmp_path_factory.mktemp("served-tracing"), model_dir, own_tracing=True) as running:
+        yield running

@@ -1,0 +1,194 @@
+"""The stat-logger plug-in in a stock `vllm serve`: no instrumentation, two variables; what arrives against vLLM's own words."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from e2e.sink import Sink, plain
+from waiting import until
+
+from otel_llm import semconv
+from tests.vllm.model import NAME
+from tests.vllm.serving import Server, serve
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+NAMED = f"00-{TRACE}-{SPAN}-01"
+ABANDONED = 3
+
+
+class Asked:
+    """A server that was asked things and is stopped, what it told, and its own page from before."""
+
+    def __init__(self, sink: Sink, page: str) -> None:
+        self.page = page
+        self.spans = [span for span in sink.spans() if span.name == "llm_request"]
+        self.exports = list(sink.requests["metrics"])
+
+    def points(self, export: Any) -> dict[str, list[Any]]:
+        """The points of one export by metric."""
+        return {
+            metric.name: list(getattr(metric, metric.WhichOneof("data")).data_points)
+            for resource in export.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+    def last(self, name: str, **attributes: str) -> Any:
+        """The sum, over all points that have the attributes, of what the last export said."""
+        chosen = [
+            point
+            for point in self.points(self.exports[-1]).get(name, ())
+            if attributes.items() <= plain(point.attributes).items()
+        ]
+        assert chosen, f"{name} {attributes}"
+        return sum(point.sum if hasattr(point, "bucket_counts") else point.as_int + point.as_double for point in chosen)
+
+    def own(self, family: str, label: str = "") -> float:
+        """The sum of the samples of a family on vLLM's own page."""
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in self.page.splitlines()
+            if line.startswith(f"{family}{{") and label in line
+        )
+
+
+@pytest.fixture(scope="module")
+def asked(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    with Sink() as sink:
+        with serve(
+            tmp_path_factory.mktemp("stock"),
+            model_dir,
+            ("--max-num-seqs", "4", "--otlp-traces-endpoint", f"http://127.0.0.1:{sink.grpc_port}"),
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{sink.http_port}",
+            OTEL_SERVICE_NAME="stock",
+            OTEL_METRIC_EXPORT_INTERVAL="300",
+            OTEL_EXPORTER_OTLP_TRACES_INSECURE="true",
+            OTEL_BSP_SCHEDULE_DELAY="100",
+        ) as server:
+            _ask(server)
+            _fill(server)
+            for _ in range(ABANDONED):
+                _abandon(server)
+            until(lambda: sum(span.name == "llm_request" for span in sink.spans()) >= 18, "the spans of vLLM's own")
+            page = server.page()
+        yield Asked(sink, page)
+
+
+def _post(server: Server, path: str, headers: dict[str, str] | None = None, **body: Any) -> None:
+    answer = httpx.post(f"{server.base}{path}", json={"model": NAME, **body}, headers=headers, timeout=60)
+    assert answer.status_code == 200, answer.text
+
+
+def _ask(server: Server) -> None:
+    """Six requests of the engine."""
+    headers = {"X-Request-Id": NAMED, "traceparent": NAMED}
+    chat = [{"role": "user", "content": "the quick brown fox"}]
+    _post(server, "/v1/chat/completions", headers, messages=chat, max_tokens=12, ignore_eos=True)
+    _post(server, "/v1/chat/completions", messages=chat, max_tokens=1)
+    _post(server, "/v1/completions", headers, prompt="the lazy dog", max_tokens=9, n=2, ignore_eos=True)
+    _post(server, "/v1/completions", prompt=["a lion", "a tiger"], max_tokens=5, ignore_eos=True)
+
+
+def _fill(server: Server) -> None:
+    """Twelve requests at a time, of which the engine runs four."""
+    threads = [
+        threading.Thread(
+            target=_post,
+            args=(server, "/v1/completions"),
+            kwargs={"prompt": f"{number} bears", "max_tokens": 120, "ignore_eos": True},
+        )
+        for number in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _abandon(server: Server) -> None:
+    body = {"model": NAME, "prompt": "a bear", "max_tokens": 200, "ignore_eos": True, "stream": True}
+    with httpx.stream("POST", f"{server.base}/v1/completions", json=body, timeout=60) as answer:
+        next(answer.iter_lines())
+    until(lambda: 'vllm:num_requests_running{engine="0",model_name="tiny"} 0.0' in server.page(), "the abort")
+
+
+def test_totals_are_the_ones_of_the_server_s_own_page(asked: Asked) -> None:
+    assert asked.last(semconv.VLLM_TOKENS_GENERATED) == asked.own("vllm:generation_tokens_total")
+    assert asked.last(semconv.VLLM_TOKENS_PROMPT) == asked.own("vllm:prompt_tokens_total")
+    for source, own in (("computed", "local_compute"), ("local_cache_hit", "local_cache_hit")):
+        told = asked.last(semconv.VLLM_TOKENS_PROMPT, **{semconv.VLLM_PROMPT_SOURCE: source})
+        assert told == asked.own("vllm:prompt_tokens_by_source_total", f'source="{own}"')
+    assert asked.last(semconv.VLLM_PREFIX_CACHE_QUERIES) == asked.own("vllm:prefix_cache_queries_total")
+    assert asked.last(semconv.VLLM_PREFIX_CACHE_HITS) == asked.own("vllm:prefix_cache_hits_total")
+    assert asked.last(semconv.VLLM_PREEMPTIONS) == asked.own("vllm:num_preemptions_total")
+    assert asked.last(semconv.VLLM_REQUESTS_FINISHED) == asked.own("vllm:request_success_total") == 18
+    assert asked.last(semconv.SERVER_REQUEST_DURATION) == pytest.approx(
+        asked.own("vllm:e2e_request_latency_seconds_sum")
+    )
+    for phase in ("queue", "prefill", "decode"):
+        told = asked.last(semconv.VLLM_REQUEST_PHASE_TIME, **{semconv.VLLM_PHASE: phase})
+        assert told == pytest.approx(asked.own(f"vllm:request_{phase}_time_seconds_sum"))
+
+
+def test_time_to_first_token_is_what_vllm_s_own_span_calls_queue_and_prefill(asked: Asked) -> None:
+    """And no longer than what the front end measures itself, which has its own way to the engine in it."""
+    queued, prefill, first = (
+        sum(plain(span.attributes)[f"gen_ai.latency.{name}"] for span in asked.spans)
+        for name in ("time_in_queue", "time_in_model_prefill", "time_to_first_token")
+    )
+    assert asked.last(semconv.SERVER_TIME_TO_FIRST_TOKEN) == pytest.approx(queued + prefill)
+    assert queued + prefill <= first
+
+
+def test_exemplars_lead_to_the_trace_that_the_request_s_id_names(asked: Asked) -> None:
+    found = {
+        (name, plain(point.attributes)[semconv.OPERATION_NAME]): (exemplar.trace_id.hex(), exemplar.span_id.hex())
+        for export in asked.exports
+        for name, points in asked.points(export).items()
+        for point in points
+        for exemplar in getattr(point, "exemplars", ())
+    }
+    assert found == {
+        (name, operation): (TRACE, SPAN)
+        for name in (
+            semconv.SERVER_REQUEST_DURATION,
+            semconv.SERVER_TIME_TO_FIRST_TOKEN,
+            semconv.SERVER_TIME_PER_OUTPUT_TOKEN,
+        )
+        for operation in ("chat", "text_completion")
+    }
+    assert {span.trace_id.hex() for span in asked.spans} > {TRACE}  # vLLM's own spans are in the same one
+
+
+def test_requests_abandoned_by_their_clients_are_what_is_missing(asked: Asked) -> None:
+    assert asked.own("vllm:request_success_total", 'finished_reason="abort"') == 0  # its own statistics forget them
+    assert asked.last(semconv.VLLM_REQUESTS_UNACCOUNTED) == ABANDONED
+    finished = asked.own("vllm:request_generation_tokens_sum")
+    assert asked.last(semconv.VLLM_TOKENS_UNACCOUNTED) == asked.own("vllm:generation_tokens_total") - finished > 0
+
+
+def test_the_engine_is_limited_by_its_sequences_while_more_ask_and_idle_in_the_end(asked: Asked) -> None:
+    seen = {
+        plain(point.attributes)[semconv.VLLM_LIMIT_STATE]
+        for export in asked.exports
+        for point in asked.points(export).get(semconv.VLLM_ENGINE_LIMIT, ())
+        if point.as_int
+    }
+    assert {"sequence_cap", "idle"} <= seen <= {"sequence_cap", "idle", "none"}
+    running = [
+        point.as_int
+        for export in asked.exports
+        for point in asked.points(export).get(semconv.VLLM_REQUESTS_RUNNING, ())
+    ]
+    assert (max(running), running[-1]) == (4, 0)
+
+
+def test_what_is_sent_names_the_service_and_ends_with_the_process(asked: Asked) -> None:
+    resource = plain(asked.exports[-1].resource_metrics[0].resource.attributes)
+    assert resource["service.name"] == "stock"
+    assert resource["service.instance.id"]
+    # The last export is made as the process ends: it has what the server's page had before.
+    assert asked.last(semconv.VLLM_TOKENS_GENERATED) == asked.own("vllm:generation_tokens_total")
