@@ -69,6 +69,8 @@ def call_of(attributes: Mapping[str, Any]) -> Call:
     """Return what the attributes of a span say about a call of a model; values of the wrong type are unknown."""
     op = text(attributes, (semconv.OPERATION_NAME,))
     is_request = op in INFERENCE if op is not None else not UNNAMED.isdisjoint(attributes)
+    if semconv.BATCH_SIZE in attributes:  # requests are the spans below it
+        is_request = False
     if not is_request and op is None:
         return NOTHING
     reasons = attributes.get(semconv.RESPONSE_FINISH_REASONS)

@@ -15,6 +15,7 @@ Import what is shared as `from tests.vllm.serving import …`: the bare name `vl
 """
 
 import importlib.metadata
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if collect_ignore_glob:
         terminalreporter.write_line("left out: tests/vllm, since no vLLM is installed here (make e2e-vllm)")
+
+
+@pytest.fixture(autouse=True)
+def _level_of_the_root_logger() -> Iterator[None]:
+    """Building vLLM's server sets it to ERROR for the process (its `model_hosting_container_standards` does)."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -165,6 +165,35 @@ def test_the_span_of_the_engine_alone_is_a_request_too(tmp_path: Path) -> None:
     assert (found.queue_s, found.time_to_first_chunk_s, found.prefill_s, found.decode_s) == (0.5, 0.75, 0.125, 2.0)
 
 
+def test_the_engine_s_own_span_under_today_s_names_is_one_as_well(tmp_path: Path) -> None:
+    told = {
+        "otel_llm.request.id": "cmpl-1",
+        "otel_llm.engine.queue_time": 0.5,
+        "otel_llm.engine.prefill_time": 0.125,
+        "otel_llm.engine.generation_time": 2.0,
+        "otel_llm.engine.time_to_first_token": 0.75,
+    }
+    with opened(tmp_path, clock=clock) as it:
+        it.keep("traces", otlp.one_span(NOW, attributes={"gen_ai.operation.name": "text_completion", **told}))
+        (found,) = it.history.requests(**WINDOW)
+    assert found.request_id == "cmpl-1"
+    assert (found.queue_s, found.time_to_first_chunk_s, found.prefill_s, found.decode_s) == (0.5, 0.75, 0.125, 2.0)
+
+
+def test_a_batch_is_no_request_and_those_below_it_are(tmp_path: Path) -> None:
+    trace_id, batch = otlp.ids()
+    asked = {"gen_ai.operation.name": "text_completion", "gen_ai.usage.input_tokens": 3}
+    with opened(tmp_path, clock=clock) as it:
+        it.keep(
+            "traces",
+            otlp.one_span(NOW, trace_id=trace_id, span_id=batch, attributes={**asked, "otel_llm.batch.size": 2}),
+        )
+        for _ in range(2):
+            below = otlp.one_span(NOW, trace_id=trace_id, span_id=otlp.ids()[1], parent_id=batch, attributes=asked)
+            it.keep("traces", below)
+        assert [row.prompt_tokens for row in it.history.requests(**WINDOW)] == [3, 3]
+
+
 def test_what_the_application_says_of_money_engine_and_caller_is_in_the_request(tmp_path: Path) -> None:
     told = {
         "otel_llm.cost": 0.25,
