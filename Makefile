@@ -41,7 +41,7 @@ e2e: servers ## the pipeline against the real servers
 
 e2e-vllm: $(VENV)/.dev ## the real vLLM, its CPU build: offline, engine, server behind the LiteLLM proxy
 	$(BIN)/python scripts/vllm_environment.py
-	$(VLLM)/bin/pytest -m e2e_vllm tests/vllm
+	$(VLLM)/bin/pytest -m e2e_vllm tests/e2e_vllm
 
 stack: $(VENV)/.dev ## Collector, Prometheus, Loki, Alertmanager and the agent as ordinary processes
 	$(BIN)/python compose/native/build.py

@@ -1,9 +1,9 @@
 """What instrumenting vLLM's asynchronous engine costs a token, a request, and 64 streams at a time.
 
-    python benchmarks/vllm_engine.py [--rounds 15]     with the environment of tests/vllm
+    python benchmarks/vllm_engine.py [--rounds 15]     with the environment of tests/e2e_vllm
 
 In one process, alternating blocks with and without the instrumentation. `AsyncLLM` and its whole front end are vLLM's own;
-the process that runs the model is replaced by a scripted one (tests/vllm/scripted_core.py) that answers at once, so that the
+the process that runs the model is replaced by a scripted one (tests/e2e_vllm/scripted_core.py) that answers at once, so that the
 front end is all there is: a model makes the same addition a smaller part of the whole.
 
     a token      one stream whose outputs are all ready in its queue: the generator alone, ours around vLLM's
@@ -49,9 +49,9 @@ from vllm.v1.engine.output_processor import RequestOutputCollector  # noqa: E402
 
 from otel_agent.simulate.options import EngineOptions  # noqa: E402
 from otel_llm.vllm import VLLMInstrumentor  # noqa: E402
-from tests.vllm.model import model_folder  # noqa: E402
-from tests.vllm.scripted_core import TOKEN, ScriptedCore, delta  # noqa: E402
-from tests.vllm.scripted_server import Client, serving  # noqa: E402
+from tests.e2e_vllm.model import model_folder  # noqa: E402
+from tests.e2e_vllm.scripted_core import TOKEN, ScriptedCore, delta  # noqa: E402
+from tests.e2e_vllm.scripted_server import Client, serving  # noqa: E402
 
 TOKEN_LIMIT_US = 5.0
 RATIO_LIMIT = 1.02

@@ -1,10 +1,10 @@
 """What instrumenting vLLM's offline API costs a request of a batch.
 
-    python benchmarks/vllm_offline.py [--requests 1000] [--rounds 9]     with the environment of tests/vllm
+    python benchmarks/vllm_offline.py [--requests 1000] [--rounds 9]     with the environment of tests/e2e_vllm
 
 In one process, alternating blocks of `LLM.generate`: bare, `default`, with the engine's statistics and phases as spans, and
 with a span for every request. The `LLM`, its engine and its output processor are vLLM's own; the model's process behind them
-is replaced by one that answers at once (tests/vllm/scripted_llm.py), so that little but our addition is seen. Spans and
+is replaced by one that answers at once (tests/e2e_vllm/scripted_llm.py), so that little but our addition is seen. Spans and
 points go through the SDK's batch processor and periodic reader to exporters that only count. Times are medians over rounds
 of (block - bare block of the same round), per request. Exits with 1 where the default adds more CPU time than the limit: that
 of all threads, which other work on the machine does not stretch as it does the wall clock.
@@ -36,7 +36,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from vllm import SamplingParams  # noqa: E402
 
 from otel_llm.vllm import VLLMInstrumentor  # noqa: E402
-from tests.vllm.scripted_llm import Core, scripted  # noqa: E402
+from tests.e2e_vllm.scripted_llm import Core, scripted  # noqa: E402
 
 LIMIT_US = 30.0
 AT_ONCE = 256  # requests the engine runs at a time, as vLLM does by default on most hardware

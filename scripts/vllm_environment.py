@@ -3,7 +3,7 @@
 Two layers. The packages of vLLM (its CPU build, torch and what they need, some GB) lie in one folder of the cache
 (${XDG_CACHE_HOME:-~/.cache}/otel-llm/vllm-<version>-<digest of the lock>), shared by all checkouts and never changed. The thin
 layer of this checkout on top holds the checkout itself, editable, with OpenTelemetry and pytest by its uv.lock, and a `vllm` command.
-The lock is tests/vllm/requirements.txt, which says how it is renewed.
+The lock is tests/e2e_vllm/requirements.txt, which says how it is renewed.
 
     .venv/bin/python scripts/vllm_environment.py
 """
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCK = ROOT / "tests" / "vllm" / "requirements.txt"
+LOCK = ROOT / "tests" / "e2e_vllm" / "requirements.txt"
 OVERLAY = ROOT / ".venv-vllm"
 UV = Path(sys.executable).with_name("uv")
 TESTS = ("iniconfig", "pluggy", "pytest", "pytest-asyncio")

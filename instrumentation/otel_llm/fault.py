@@ -18,6 +18,13 @@ OnFault = Callable[[str, Exception], None]
 """Takes the place of a fault, in words, and the exception."""
 
 
+def keep_warnings() -> None:
+    """Have warnings of ours heard where a library raises the root logger's level, as the application of vLLM's server does."""
+    ours = logging.getLogger("otel_llm")
+    if ours.level == logging.NOTSET:
+        ours.setLevel(logging.WARNING)
+
+
 class FaultLog:
     """The default hook: counts every fault, logs the first of each place with its traceback."""
 

@@ -1,6 +1,6 @@
 """The stand-in engine is what a real vLLM is, on the wire: held to recordings of the real wheel.
 
-The recordings are made anew by `python tests/vllm/record.py`, in an environment with that vLLM; where one of them changes, what is
+The recordings are made anew by `python tests/e2e_vllm/record.py`, in an environment with that vLLM; where one of them changes, what is
 compared here says what has to follow.
 """
 

@@ -33,7 +33,7 @@ STAND_IN = """
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> str:
-    """A package of the name and the shape, where the real one is not installed; what the real one does, `tests/vllm` tests."""
+    """A package of the name and the shape, where the real one is not installed; what the real one does, `tests/e2e_vllm` tests."""
     for name, text in {
         "vllm/__init__.py": "",
         "vllm/entrypoints/__init__.py": "",

@@ -42,6 +42,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its package s
 
     def _instrument(self, **kwargs: Any) -> None:
         """Take `tracer_provider`, `meter_provider` and `logger_provider`, or the process-wide ones."""
+        fault.keep_warnings()
         try:
             self._telemetry = open_telemetry(
                 SCOPE,

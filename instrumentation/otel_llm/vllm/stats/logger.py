@@ -41,6 +41,7 @@ class OtelStatLogger(AggregateStatLoggerBase):  # type: ignore[misc]  # mypy see
         self._engines: dict[int, Engine] = {}
         self._instruments: Instruments | None = None
         self._errors = 0
+        fault.keep_warnings()
         try:
             self._start(vllm_config, engine_indexes, meter_provider)
         except Unavailable as reason:

@@ -19,9 +19,9 @@ from otel_llm.invocation import Invocation, open_telemetry
 from otel_llm.records import Request
 from otel_llm.settings import Settings
 from otel_llm.vllm.offline import ENTRIES
-from tests.vllm.asked import IN, PARAMS, attributes, generate, used
-from tests.vllm.recorded import recorded
-from tests.vllm.scripted_llm import DECODE_S, PREFILL_S, QUEUE_S, TOKENS, Core, scripted
+from tests.e2e_vllm.asked import IN, PARAMS, attributes, generate, used
+from tests.e2e_vllm.recorded import recorded
+from tests.e2e_vllm.scripted_llm import DECODE_S, PREFILL_S, QUEUE_S, TOKENS, Core, scripted
 
 
 def test_a_call_is_a_span_over_one_for_each_request_and_one_set_of_points() -> None:

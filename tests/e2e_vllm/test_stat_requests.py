@@ -13,7 +13,7 @@ from vllm.v1.metrics.stats import (
 from otel_llm import semconv
 from otel_llm.metrics import SECONDS
 from otel_llm.vllm.stats.metrics import FIRST_TOKEN_SECONDS, OUTPUT_TOKEN_SECONDS
-from tests.vllm.watched import ENGINE, Watched, caught, configured, finished, iteration, watch
+from tests.e2e_vllm.watched import ENGINE, Watched, caught, configured, finished, iteration, watch
 
 TRACE, SPAN = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
 NAMED = f"00-{TRACE:032x}-{SPAN:016x}-01"

@@ -5,7 +5,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from vllm import SamplingParams
 
-from tests.vllm.scripted_llm import CACHED, TOKENS
+from tests.e2e_vllm.scripted_llm import CACHED, TOKENS
 
 PARAMS = SamplingParams(max_tokens=8, temperature=0.5, detokenize=False)
 IN = {

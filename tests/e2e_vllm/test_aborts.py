@@ -10,8 +10,8 @@ from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from otel_llm import semconv
-from tests.vllm.recorded import Recorded, recorded
-from tests.vllm.scripted_core import ScriptedCore, delta, prompt, scripted, when, whole_reply
+from tests.e2e_vllm.recorded import Recorded, recorded
+from tests.e2e_vllm.scripted_core import ScriptedCore, delta, prompt, scripted, when, whole_reply
 
 REQUESTS, TOKENS = semconv.VLLM_REQUESTS_ABORTED, semconv.VLLM_TOKENS_ABORTED
 
@@ -179,6 +179,6 @@ def test_the_methods_come_back() -> None:
 
 def _text(engine: Any) -> str:
     """What the core's one token reads as."""
-    from tests.vllm.scripted_core import TOKEN
+    from tests.e2e_vllm.scripted_core import TOKEN
 
     return str(engine.get_tokenizer().decode([TOKEN])).strip()

@@ -3,15 +3,15 @@
 Run by `make e2e-vllm`, in the environment of scripts/vllm_environment.py; elsewhere, where no vLLM is installed, the folder
 is left out. Every test here carries the marker `e2e_vllm`. What there is, all of it for the session and made at first use:
 
-    model_dir        Path            the tiny random model (tests/vllm/model.py: 161 tokens, 1,024 tokens of context, each
+    model_dir        Path            the tiny random model (tests/e2e_vllm/model.py: 161 tokens, 1,024 tokens of context, each
                                      token a printable piece of text; `ignore_eos=True` makes lengths certain)
     offline          dict[str, Any]  the arguments for a frugal `vllm.LLM(**offline)` or `EngineArgs(**offline)` of one's own
     llm              vllm.LLM        an offline engine in this process with statistics on (its core is a process of its own)
     served           Served          `opentelemetry-instrument -- vllm serve`, per-request metrics on, OTLP to `served.sink`
     served_tracing   Served          the same with vLLM's own tracing (`--otlp-traces-endpoint`) beside it
 
-`Served` (tests/vllm/serving.py) has `base`, `log`, `sink`, `page()`, `ask(path, **body)`, `spans(trace_id)`, `metrics()`.
-Import what is shared as `from tests.vllm.serving import …`: the bare name `vllm` is the library's.
+`Served` (tests/e2e_vllm/serving.py) has `base`, `log`, `sink`, `page()`, `ask(path, **body)`, `spans(trace_id)`, `metrics()`.
+Import what is shared as `from tests.e2e_vllm.serving import …`: the bare name `vllm` is the library's.
 """
 
 import importlib.metadata
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if collect_ignore_glob:
-        terminalreporter.write_line("left out: tests/vllm, since no vLLM is installed here (make e2e-vllm)")
+        terminalreporter.write_line("left out: tests/e2e_vllm, since no vLLM is installed here (make e2e-vllm)")
 
 
 @pytest.fixture(autouse=True)
@@ -58,14 +58,14 @@ def _level_of_the_root_logger() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model_dir() -> Path:
-    from tests.vllm.model import model_folder
+    from tests.e2e_vllm.model import model_folder
 
     return model_folder()
 
 
 @pytest.fixture(scope="session")
 def offline(model_dir: Path) -> dict[str, Any]:
-    from tests.vllm.serving import FRUGAL, QUIET
+    from tests.e2e_vllm.serving import FRUGAL, QUIET
 
     os.environ.update(
         QUIET
@@ -84,7 +84,7 @@ def llm(offline: dict[str, Any]) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def served(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from tests.vllm.serving import serve_watched
+    from tests.e2e_vllm.serving import serve_watched
 
     with serve_watched(tmp_path_factory.mktemp("served"), model_dir, own_tracing=False) as running:
         yield running
@@ -92,7 +92,7 @@ def served(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="session")
 def served_tracing(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from tests.vllm.serving import serve_watched
+    from tests.e2e_vllm.serving import serve_watched
 
     with serve_watched(tmp_path_factory.mktemp("served-tracing"), model_dir, own_tracing=True) as running:
         yield running

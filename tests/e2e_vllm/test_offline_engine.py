@@ -9,9 +9,9 @@ from vllm import LLM, PoolingParams, SamplingParams
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import BeamSearchParams
 
-from tests.vllm.asked import attributes
-from tests.vllm.model import MAX_TOKENS
-from tests.vllm.recorded import Recorded, recorded
+from tests.e2e_vllm.asked import attributes
+from tests.e2e_vllm.model import MAX_TOKENS
+from tests.e2e_vllm.recorded import Recorded, recorded
 
 PARAMS = SamplingParams(max_tokens=8, temperature=0.5, seed=1, ignore_eos=True)
 CHAT = [{"role": "user", "content": "the quick brown fox"}]

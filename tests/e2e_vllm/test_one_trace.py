@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from processes import ENVIRONMENT
 from waiting import until
 
-from tests.vllm.serving import Served
+from tests.e2e_vllm.serving import Served
 
 HERE = Path(__file__).resolve().parent
 ANSWER_S = 180.0  # the application imports LiteLLM, which is slow where others work too

@@ -3,7 +3,7 @@
 A shape is a class with the names of its bases, its fields and its methods with their parameters, or a function with its
 parameters; no text of vLLM's is kept. Shapes of each supported version are recorded in tests/fixtures/vllm/shapes-<version>.json:
 
-    python tests/vllm/shapes.py VLLM-WHEEL-OR-PACKAGE-FOLDER VERSION
+    python tests/e2e_vllm/shapes.py VLLM-WHEEL-OR-PACKAGE-FOLDER VERSION
 """
 
 import ast

@@ -20,8 +20,8 @@ from vllm.v1.engine import FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from tests.vllm.recorded import recorded
-from tests.vllm.scripted_core import TOKEN, ScriptedCore, delta, prompt, scripted, when, whole_reply
+from tests.e2e_vllm.recorded import recorded
+from tests.e2e_vllm.scripted_core import TOKEN, ScriptedCore, delta, prompt, scripted, when, whole_reply
 
 TIMES = (
     "gen_ai.response.time_to_first_chunk", "otel_llm.response.chunk.interval.mean",

@@ -13,8 +13,8 @@ from vllm.v1.metrics.stats import (
 from otel_llm import semconv
 from otel_llm.vllm.stats.limits import Limit
 from otel_llm.vllm.stats.metrics import METRICS
-from tests.vllm.model import MAX_TOKENS
-from tests.vllm.watched import (
+from tests.e2e_vllm.model import MAX_TOKENS
+from tests.e2e_vllm.watched import (
     MAX_SEQUENCES,
     Watched,
     caught,

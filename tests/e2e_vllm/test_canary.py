@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vllm.shapes import RELIED, folder_source, missing, read_shapes, recorded
+from tests.e2e_vllm.shapes import RELIED, folder_source, missing, read_shapes, recorded
 
 RECORDED = recorded()
 SUPPORTED = ("0.32.0", "0.33.0")

@@ -8,7 +8,7 @@ from e2e.sink import plain
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from waiting import until
 
-from tests.vllm.serving import Served, samples
+from tests.e2e_vllm.serving import Served, samples
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e47"  # two digits are left for the test
 PARENT = "00f067aa0ba902b7"

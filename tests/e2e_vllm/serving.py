@@ -21,7 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from processes import ENVIRONMENT
 from waiting import until
 
-from tests.vllm.model import MAX_TOKENS, NAME
+from tests.e2e_vllm.model import MAX_TOKENS, NAME
 
 START_S = 420.0  # 36 s on two idle cores
 STOP_S = 30.0

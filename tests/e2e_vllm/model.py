@@ -3,7 +3,7 @@
 Its tokenizer knows printable ASCII only, so that every generated token is text and a stream has a chunk for each. The same
 folder serves as a pooling model (`runner="pooling"`): embeddings, scores and, with `convert="classify"`, classes.
 
-    python tests/vllm/model.py     make it and print where it lies
+    python tests/e2e_vllm/model.py     make it and print where it lies
 """
 
 import fcntl

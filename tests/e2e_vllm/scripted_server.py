@@ -12,7 +12,7 @@ from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-from tests.vllm.scripted_core import ScriptedCore, scripted
+from tests.e2e_vllm.scripted_core import ScriptedCore, scripted
 
 
 class Client:

@@ -11,8 +11,8 @@ from e2e.sink import Sink, plain
 from waiting import until
 
 from otel_llm import semconv
-from tests.vllm.model import NAME
-from tests.vllm.serving import Server, serve
+from tests.e2e_vllm.model import NAME
+from tests.e2e_vllm.serving import Server, serve
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 NAMED = f"00-{TRACE}-{SPAN}-01"

@@ -4,9 +4,9 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 from otel_llm.vllm.enqueued import _waiting
-from tests.vllm.asked import IN, PARAMS, attributes, generate, used
-from tests.vllm.recorded import recorded
-from tests.vllm.scripted_llm import Core, scripted
+from tests.e2e_vllm.asked import IN, PARAMS, attributes, generate, used
+from tests.e2e_vllm.recorded import recorded
+from tests.e2e_vllm.scripted_llm import Core, scripted
 
 
 def test_what_was_enqueued_is_told_by_the_call_that_waits_for_it() -> None:

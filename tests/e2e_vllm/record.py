@@ -1,6 +1,6 @@
 """Records what a real vLLM says, for tests that have none: its page of metrics, its own spans, its answers.
 
-    .venv-vllm/bin/python tests/vllm/record.py     writes tests/fixtures/vllm/<version>.prom, <version>-llm_request.json,
+    .venv-vllm/bin/python tests/e2e_vllm/record.py     writes tests/fixtures/vllm/<version>.prom, <version>-llm_request.json,
                                                    <version>-answers.json
 
 Times and sizes differ from run to run; families, labels, bucket edges, names of attributes and keys are what readers hold to.
@@ -22,8 +22,8 @@ from e2e.sink import Sink  # noqa: E402
 from google.protobuf.json_format import MessageToDict  # noqa: E402
 from waiting import until  # noqa: E402
 
-from tests.vllm.model import NAME, model_folder  # noqa: E402
-from tests.vllm.serving import Server, serve  # noqa: E402
+from tests.e2e_vllm.model import NAME, model_folder  # noqa: E402
+from tests.e2e_vllm.serving import Server, serve  # noqa: E402
 
 FOLDER = ROOT / "tests" / "fixtures" / "vllm"
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -23,11 +23,11 @@ from waiting import until
 
 from otel_llm.vllm.incoming import INCOMING
 from otel_llm.vllm.server import Arrivals
-from tests.vllm.recorded import recorded
-from tests.vllm.scripted_core import ScriptedCore, when
-from tests.vllm.scripted_server import Client, serving
-from tests.vllm.serving import Served
-from tests.vllm.test_aborts import REQUESTS, counted
+from tests.e2e_vllm.recorded import recorded
+from tests.e2e_vllm.scripted_core import ScriptedCore, when
+from tests.e2e_vllm.scripted_server import Client, serving
+from tests.e2e_vllm.serving import Served
+from tests.e2e_vllm.test_aborts import REQUESTS, counted
 
 TRACE, PARENT = 0xA, 0xB
 HEADERS = {

@@ -15,7 +15,7 @@ from vllm.v1.metrics.stats import (
 
 from otel_llm import semconv
 from otel_llm.vllm.stats import OtelStatLogger
-from tests.vllm.watched import (
+from tests.e2e_vllm.watched import (
     Watched,
     caught,
     configured,
