@@ -1,11 +1,11 @@
-"""Write the boards to dashboards/json and the rules to dashboards/rules, or compare what lies there with what would be written."""
+"""Write the boards to dashboards/json and the recording and alerting rules to dashboards/rules, or compare what lies there."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dashboards import cadvisor, llm, node, router
+from dashboards import cadvisor, engine, engine_alerts, llm, node, router
 from dashboards.board import Board, render
 
 HERE = Path(__file__).resolve().parent
@@ -13,13 +13,14 @@ HERE = Path(__file__).resolve().parent
 
 def boards() -> tuple[Board, ...]:
     """Return every board."""
-    return node.BOARD, llm.BOARD, router.BOARD
+    return node.BOARD, llm.BOARD, router.BOARD, engine.BOARD
 
 
 def files(folder: Path = HERE) -> dict[Path, str]:
     """Return what has to lie below the folder: the text of each file by its path."""
     found = {folder / "json" / f"{board.file}.json": render(board) for board in boards()}
-    return found | {folder / "rules" / "cadvisor.yaml": cadvisor.render_rules()}
+    rules = {"cadvisor": cadvisor.render_rules(), "engine_alerts": engine_alerts.render_rules()}
+    return found | {folder / "rules" / f"{name}.yaml": text for name, text in rules.items()}
 
 
 def differences(folder: Path = HERE) -> list[str]:
@@ -37,9 +38,7 @@ def differences(folder: Path = HERE) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or compare the boards; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dashboards", description="Build the Grafana boards and the recording rules."
-    )
+    parser = argparse.ArgumentParser(prog="python -m dashboards", description="Build the Grafana boards and the rules.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where the folder differs")
     if parser.parse_args(arguments).check:
         for line in (wrong := differences()):

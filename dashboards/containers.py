@@ -11,6 +11,7 @@ LEGEND = "{{<container.name>}}"
 # Recording rules can put series of cAdvisor's beside ours under the same name; only ours say container.name.
 WORKING_SET = '<container.memory.working_set{container.name!=""}>'
 CHARGED = '<container.memory.usage{container.name!=""}>'
+SOME = '<otel_llm.container.pressure.time{otel_llm.stall="some"}>'
 LIMIT = "<otel_llm.container.memory.limit>"
 
 ROW = Row(
@@ -25,6 +26,7 @@ ROW = Row(
                     f"max by ({WHO}, <container.image.name>, <otel_llm.container.image.tag>, <otel_llm.container.gpu.declared>) (<otel_llm.container.info>)"
                 ),
                 Query(f"max by ({WHO}, <otel_llm.container.state>) (<otel_llm.container.status>) == 1"),
+                Query(f"max by ({WHO}, <otel_llm.container.health>) (<otel_llm.container.health.status>) == 1"),
                 Query(f"max by ({WHO}) (<container.cpu.usage>)", "CPU", "short"),
                 Query(f"max by ({WHO}) ({WORKING_SET})", "Memory", "bytes"),
                 Query(f"max by ({WHO}) ({LIMIT})", "Limit", "bytes"),
@@ -38,6 +40,7 @@ ROW = Row(
                 "host.name": "Host",
                 "container.name": "Container",
                 "otel_llm.container.state": "State",
+                "otel_llm.container.health": "Health",
                 "container.image.name": "Image",
                 "otel_llm.container.image.tag": "Tag",
                 "otel_llm.container.gpu.declared": "GPUs asked for",
@@ -102,6 +105,25 @@ ROW = Row(
                 Query(
                     f"sum by ({NAMED}, <disk.io.direction>) ({rate('<container.disk.io>')})",
                     f"{LEGEND} {{{{<disk.io.direction>}}}}",
+                ),
+            ),
+            low=0,
+        ),
+        Panel(
+            "Held back by the CPU limit",
+            "Seconds a second in which threads wanted to run and the container's CPU limit kept them from it.",
+            "short",
+            (Query(f"sum by ({NAMED}) ({rate('<otel_llm.container.cpu.throttled.time>')})", LEGEND),),
+            low=0,
+        ),
+        Panel(
+            "Waiting for a resource",
+            "Share of time in which some task of the container waited for CPU, memory or a disk.",
+            "percentunit",
+            (
+                Query(
+                    f"sum by ({NAMED}, <otel_llm.resource>) ({rate(SOME)})",
+                    f"{LEGEND} {{{{<otel_llm.resource>}}}}",
                 ),
             ),
             low=0,

@@ -99,11 +99,12 @@ ROW = Row(
         ),
         Panel(
             "GPU power",
-            "Power drawn by the whole board, and the mean that its energy counter tells, which misses no peak between two readings.",
+            "Power drawn by the whole board, the mean that its energy counter tells, and the greatest that the driver sampled between two readings.",
             "watt",
             (
                 Query(named("<hw.power>"), LEGEND),
                 Query(named(rate("<hw.energy>")), f"{LEGEND} by energy"),
+                Query(named('<otel_llm.gpu.power.sampled{otel_llm.statistic="max"}>'), f"{LEGEND} greatest"),
             ),
             low=0,
         ),
@@ -168,6 +169,59 @@ ROW = Row(
                 Query(
                     named('<hw.gpu.utilization{hw.gpu.task!="general"}>', "hw.gpu.task"),
                     f"{LEGEND} {{{{<hw.gpu.task>}}}}",
+                ),
+            ),
+            low=0,
+            high=1,
+        ),
+        Panel(
+            "GPU: parts of the chip",
+            "Share of time in which each part worked, by the performance monitor of Hopper and later: tensor cores, memory, multiprocessors (sm) and how full of warps they were.",
+            "percentunit",
+            (Query(named("<otel_llm.gpu.activity>", "otel_llm.gpu.part"), f"{LEGEND} {{{{<otel_llm.gpu.part>}}}}"),),
+            low=0,
+            high=1,
+        ),
+        Panel(
+            "GPU: bytes over PCIe and NVLink",
+            "Bytes a second, by the performance monitor, and by the driver's counters where a GPU has them.",
+            "Bps",
+            (
+                Query(
+                    named("<otel_llm.gpu.throughput>", "otel_llm.gpu.link", "network.io.direction"),
+                    f"{LEGEND} {{{{<otel_llm.gpu.link>}}}} {{{{<network.io.direction>}}}}",
+                ),
+                Query(
+                    named(rate("<otel_llm.gpu.nvlink.io>"), "network.io.direction"),
+                    f"{LEGEND} nvlink counted {{{{<network.io.direction>}}}}",
+                ),
+                Query(
+                    named(rate("<hw.gpu.io>"), "network.io.direction"),
+                    f"{LEGEND} pcie counted {{{{<network.io.direction>}}}}",
+                ),
+            ),
+            low=0,
+        ),
+        Panel(
+            "GPU events",
+            "Events in the look-back of each point: errors that the driver numbers (xid), memory errors, lowered clocks, GPUs that failed and came back. Each is a log record, too.",
+            "short",
+            (
+                Query(
+                    f"{named('increase(<otel_llm.gpu.events>[$__rate_interval])', 'otel_llm.gpu.event')} > 0",
+                    f"{LEGEND} {{{{<otel_llm.gpu.event>}}}}",
+                ),
+            ),
+            low=0,
+        ),
+        Panel(
+            "GPU use by process",
+            "Share of time in which kernels of a process ran, of those with most memory on a GPU.",
+            "percentunit",
+            (
+                Query(
+                    named("<otel_llm.gpu.process.utilization>", "process.pid", "otel_llm.process.name"),
+                    f"{LEGEND} {{{{<otel_llm.process.name>}}}} {{{{<process.pid>}}}}",
                 ),
             ),
             low=0,

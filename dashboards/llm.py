@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from dashboards.board import Board, Row, Variable
 from dashboards.panels import Panel, Query
-from dashboards.shapes import mean, p95_by, quantile, quantiles, share, shown, total
+from dashboards.shapes import failed_share, mean, number, p95_by, quantile, quantiles, share, shown, total
 from otel_agent.telemetry.naming import prometheus_label
 from otel_llm import semconv
 from otel_llm.metrics import METRICS
@@ -39,62 +39,35 @@ COLUMNS = (
 OVERVIEW = Row(
     "Overview",
     (
-        Panel(
-            "Requests",
-            "Calls to models a second, failed ones included.",
-            "reqps",
-            (Query(total(REQUESTS)),),
-            kind="stat",
-            width=4,
-            height=4,
-        ),
-        Panel(
-            "Failed",
-            "Share of the calls that failed or were cancelled.",
-            "percentunit",
-            (Query(share(FAILED, REQUESTS)),),
-            kind="stat",
-            width=4,
-            height=4,
-            low=0,
-            high=1,
-            limits=((0.01, "orange"), (0.05, "red")),
-        ),
-        Panel(
+        number("Requests", "Calls to models a second, failed ones included.", "reqps", total(REQUESTS), width=4),
+        failed_share("Share of the calls that failed or were cancelled.", FAILED, REQUESTS, width=4),
+        number(
             "Duration, p95",
             "95 of 100 calls took no longer than this; for a stream until its end.",
             "s",
-            (Query(quantile(0.95, DURATION)),),
-            kind="stat",
+            quantile(0.95, DURATION),
             width=4,
-            height=4,
         ),
-        Panel(
+        number(
             "First chunk, p95",
             "95 of 100 streamed calls had their first chunk by then.",
             "s",
-            (Query(quantile(0.95, FIRST_CHUNK)),),
-            kind="stat",
+            quantile(0.95, FIRST_CHUNK),
             width=4,
-            height=4,
         ),
-        Panel(
+        number(
             "Tokens in",
             "Tokens a second of the prompts, as the servers counted them.",
             "short",
-            (Query(total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_INPUT}"}}>')),),
-            kind="stat",
+            total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_INPUT}"}}>'),
             width=4,
-            height=4,
         ),
-        Panel(
+        number(
             "Tokens out",
             "Tokens a second of the replies, as the servers counted them.",
             "short",
-            (Query(total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_OUTPUT}"}}>')),),
-            kind="stat",
+            total(f'<{TOKENS}_sum{{{TYPE}="{semconv.TOKEN_OUTPUT}"}}>'),
             width=4,
-            height=4,
         ),
     ),
 )

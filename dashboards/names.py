@@ -11,16 +11,20 @@ from functools import cache
 from typing import Any
 
 from otel_agent.catalogue import Kind, Metric
+from otel_agent.derived import DERIVED
 from otel_agent.sources import SOURCES
 from otel_agent.telemetry import own
 from otel_agent.telemetry.naming import prometheus_label, prometheus_name
 from otel_llm.litellm.router import metrics as router_metrics
 from otel_llm.metrics import METRICS as CLIENT
 from otel_llm.metrics import ClientMetric
+from otel_llm.vllm import metrics as vllm_metrics
+from otel_llm.vllm.stats import metrics as engine_metrics
 
 RESOURCE = (
     "service.name",
     "service.namespace",
+    "service.instance.id",
     "host.name",
 )  # attributes of the resource that Prometheus keeps as labels
 HISTOGRAM = {"bucket": ("le",), "count": (), "sum": ()}  # the series that a histogram becomes, and the labels it adds
@@ -39,7 +43,7 @@ class Series:
 
 def agent_rows() -> Iterator[Metric[Any]]:
     """Yield every row that the agent can publish."""
-    for source in SOURCES:
+    for source in (*SOURCES, *DERIVED):
         yield from source.metrics
     yield from own.METRICS
 
@@ -48,6 +52,8 @@ def application_rows() -> Iterator[ClientMetric]:
     """Yield every row that an instrumented application can publish."""
     yield from CLIENT
     yield from router_metrics.METRICS
+    yield from vllm_metrics.METRICS
+    yield from engine_metrics.METRICS
 
 
 @cache

@@ -3,7 +3,7 @@
 from dashboards.board import Board, Row, Variable
 from dashboards.names import listed
 from dashboards.panels import Panel, Query
-from dashboards.shapes import quantile, quantiles, share, shown, total
+from dashboards.shapes import failed_share, number, quantile, quantiles, share, shown, total
 from otel_llm import semconv
 
 DURATION = semconv.ROUTER_REQUEST_DURATION
@@ -40,44 +40,32 @@ def _least(metric: str) -> str:
 OVERVIEW = Row(
     "Overview",
     (
-        Panel(
+        number(
             "Routed requests",
             "Requests to Routers a second, failed ones included; one request can be several calls.",
             "reqps",
-            (Query(total(REQUESTS)),),
-            kind="stat",
+            total(REQUESTS),
             width=6,
-            height=4,
         ),
-        Panel(
-            "Failed",
+        failed_share(
             "Share of the requests that failed after all retries and fallbacks, or were cancelled.",
-            "percentunit",
-            (Query(share(FAILED, REQUESTS)),),
-            kind="stat",
+            FAILED,
+            REQUESTS,
             width=6,
-            height=4,
-            low=0,
-            high=1,
-            limits=((0.01, "orange"), (0.05, "red")),
         ),
-        Panel(
+        number(
             "Duration, p95",
             "95 of 100 requests were answered by then, with all attempts and waits; for a stream until it is handed out.",
             "s",
-            (Query(quantile(0.95, DURATION, matcher=OF_GROUP)),),
-            kind="stat",
+            quantile(0.95, DURATION, matcher=OF_GROUP),
             width=6,
-            height=4,
         ),
-        Panel(
+        number(
             "Retries per request",
             "Attempts made again in the same group, for each request; 1 is that each was tried twice.",
             "short",
-            (Query(share(RETRIES, REQUESTS)),),
-            kind="stat",
+            share(RETRIES, REQUESTS),
             width=6,
-            height=4,
             low=0,
         ),
     ),

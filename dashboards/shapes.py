@@ -1,7 +1,7 @@
-"""The shapes of query that boards of requests share: totals, shares, quantiles and means, as templates (see `names`)."""
+"""The shapes that boards of requests share: totals, shares, quantiles and means as templates (see `names`), and the numbers on top."""
 
 from dashboards.names import listed, rate
-from dashboards.panels import Query
+from dashboards.panels import Panel, Query, Unit
 
 QUANTILES = (0.5, 0.95, 0.99)
 
@@ -42,3 +42,24 @@ def quantiles(histogram: str, matcher: str = "") -> tuple[Query, ...]:
 def p95_by(histogram: str, attribute: str) -> tuple[Query, ...]:
     """Return a line for 95 of 100 readings by each value of an attribute, with its exemplars."""
     return (Query(quantile(0.95, histogram, attribute), shown(attribute), exemplars=True),)
+
+
+def number(title: str, description: str, unit: Unit, template: str, *, width: int, low: float | None = None) -> Panel:
+    """Return one number of the row on top of a board."""
+    return Panel(title, description, unit, (Query(template),), kind="stat", width=width, height=4, low=low)
+
+
+def failed_share(description: str, failed: str, requests: str, *, width: int) -> Panel:
+    """Return the share of requests that failed as a number on top of a board: orange from one in 100, red from five."""
+    return Panel(
+        "Failed",
+        description,
+        "percentunit",
+        (Query(share(failed, requests)),),
+        kind="stat",
+        width=width,
+        height=4,
+        low=0,
+        high=1,
+        limits=((0.01, "orange"), (0.05, "red")),
+    )

@@ -3,7 +3,7 @@
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -12,15 +12,17 @@ from urllib.parse import quote
 
 from opentelemetry.sdk.metrics.export import MetricExporter
 
-from otel_agent.catalogue import Metric
-from otel_agent.schedule import SourceHealth, Worker
+from otel_agent.catalogue import Event, Metric
+from otel_agent.derived import DERIVED
+from otel_agent.schedule import Published, SourceHealth, Worker
 from otel_agent.settings import Settings
-from otel_agent.sources import SOURCES
+from otel_agent.sources import SOURCES, Others, Source
+from otel_agent.telemetry import events
 from otel_agent.telemetry.exporters import metric_exporter
 from otel_agent.telemetry.instruments import Latest, wanted
 from otel_agent.telemetry.providers import Telemetry, resource, stamps
 
-LAST_EXPORT_S = 3.0  # of the five seconds in which a stop must be over
+LAST_EXPORT_S, LAST_EVENTS_S = 3.0, 1.0  # of the five seconds in which a stop must be over
 LOOPBACK = "127.0.0.1"
 
 logger = logging.getLogger(__name__)
@@ -37,24 +39,31 @@ class Running:
     otlp: str
 
 
-def build_workers(settings: Settings) -> Workers:
-    """Return one worker per source that is switched on, not yet started."""
-    workers = {}
-    for source in SOURCES:
+def build_workers(settings: Settings, happened: Callable[[str, Iterable[Event]], None] = lambda *_: None) -> Workers:
+    """Return one worker per source that is switched on, not yet started; `happened` takes the events of a source."""
+    workers: dict[str, tuple[Worker, Latest]] = {}
+    for source in (*SOURCES, *DERIVED):
         if source.name not in settings.sources:
             continue
         latest = Latest()
         worker = Worker(
             source.name,
-            partial(source.open, settings),
+            partial(source.open, settings, Others(lambda name: workers[name][0] if name in workers else None)),
             wanted(source.metrics, settings.metrics_off),
             interval_s=settings.interval_s,
             deadline_s=settings.deadline_s,
             start_of=source.start,
-            on_publish=latest.publish,
+            on_publish=partial(_publish, source, latest, happened),
         )
         workers[source.name] = (worker, latest)
     return workers
+
+
+def _publish(
+    source: Source, latest: Latest, happened: Callable[[str, Iterable[Event]], None], published: Published
+) -> None:
+    latest.publish(published)
+    happened(source.name, source.events(published.snapshot))
 
 
 def health(workers: Workers) -> list[SourceHealth]:
@@ -96,22 +105,24 @@ def run(
     Without `local` the API and the page stand as well, but nothing is stored here, and what needs a store says so.
     """
     with ExitStack() as ending:
-        workers = build_workers(settings)
+        about = resource(settings.host_root)
+        log = events.EventLog(about)
+        workers = build_workers(settings, log.take)
         history = news = grpc_port = http_port = None
-        counted: list[tuple[Sequence[Metric[Any]], Callable[[], Any]]] = []
+        counted: list[tuple[Sequence[Metric[Any]], Callable[[], Any]]] = [(events.METRICS, log.counts)]
         if local:
             store, history, news = _open_store(settings, ending)
             grpc_port, http_port, receiver = _receive(settings, store, ending)
             counted.append(receiver)
         page = _serve_api(settings, workers, history, news, ending)
         exporter = _exporter(settings, workers, grpc_port, http_port)
+        log.start(_log_exporter(settings, grpc_port, http_port))
+        ending.callback(_last_events, log)
         interval_ms = settings.export_interval_ms or (5_000 if local else 10_000)
         for worker, _ in workers.values():
             worker.start()
             ending.callback(worker.stop)
-        telemetry = Telemetry(
-            workers, lambda: health(workers), exporter, interval_ms, resource(settings.host_root), counted
-        )
+        telemetry = Telemetry(workers, lambda: health(workers), exporter, interval_ms, about, counted)
         telemetry.start()
         ending.callback(_last_export, telemetry)
         started(Running(page, grpc_port, http_port, str(getattr(exporter, "_endpoint", ""))))
@@ -121,15 +132,31 @@ def run(
 def _exporter(settings: Settings, workers: Workers, grpc_port: int | None, http_port: int | None) -> MetricExporter:
     """Return what sends: where the standard variables say, and to the own receiver where they say nothing and there is one."""
     protocol = settings.metrics_protocol or settings.protocol
-    own_port = grpc_port if protocol == "grpc" else http_port
     told = settings.endpoint or settings.metrics_endpoint
-    own = None if told or own_port is None else f"http://{_reachable(settings.listen)}:{own_port}"
+    own = None if told else _own_receiver(settings, protocol, grpc_port, http_port)
     return metric_exporter(protocol, own, lambda: stamps(workers))
+
+
+def _log_exporter(settings: Settings, grpc_port: int | None, http_port: int | None) -> Any:
+    """The same for events."""
+    protocol = settings.logs_protocol or settings.protocol
+    told = settings.endpoint or settings.logs_endpoint
+    return events.log_exporter(protocol, None if told else _own_receiver(settings, protocol, grpc_port, http_port))
+
+
+def _own_receiver(settings: Settings, protocol: str, grpc_port: int | None, http_port: int | None) -> str | None:
+    port = grpc_port if protocol == "grpc" else http_port
+    return None if port is None else f"http://{_reachable(settings.listen)}:{port}"
 
 
 def _last_export(telemetry: Telemetry) -> None:
     if not telemetry.shutdown(LAST_EXPORT_S):
         logger.warning("the last export was not taken within %g s and is lost", LAST_EXPORT_S)
+
+
+def _last_events(log: events.EventLog) -> None:
+    if not log.shutdown(LAST_EVENTS_S):
+        logger.warning("the last events were not taken within %g s and are lost", LAST_EVENTS_S)
 
 
 def _open_store(settings: Settings, ending: ExitStack) -> tuple[Any, Any, Any]:

@@ -1,4 +1,4 @@
-"""The row that declares a metric, and the rules a set of rows must keep.
+"""The row that declares a metric, the rules a set of rows must keep, and the event: something that happened once.
 
 Instruments, the reference page, the dashboard check and the API derive from these rows; nothing else names a metric.
 """
@@ -13,9 +13,11 @@ Attributes = Mapping[str, str | int | bool]
 Point = tuple[float | None, Attributes]
 Kind = Literal["gauge", "counter", "updowncounter"]
 
+Severity = Literal["debug", "info", "warn", "error", "fatal"]
+
 PREFIX = "otel_llm."  # what semantic conventions have no name for stands under this prefix
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+\Z")
-UNIT = re.compile(r"(|1|s|By|J|W|Cel|Hz|rpm|V|\{[a-z_]+\})\Z")
+UNIT = re.compile(r"(|1|s|By|By/s|J|W|Cel|Hz|rpm|V|\{[a-z_]+\})\Z")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Metric(Generic[S]):
     """One row of the catalogue: what is measured, and how to take it out of a snapshot.
 
     `points` yields (value, attributes); a value of None is unknown and gives no point. `unit` is UCUM; an empty unit is for info
-    series (value 1, meaning in the attributes). `note` says why a name under `otel_llm.` was needed.
+    series (value 1, meaning in the attributes). An attribute like `container.label.<key>` stands for any key. `note` says why a name under `otel_llm.` was needed.
     """
 
     name: str
@@ -33,6 +35,20 @@ class Metric(Generic[S]):
     points: Callable[[S], Iterable[Point]]
     attributes: tuple[str, ...] = ()
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened at `time_s`, seconds since the epoch, and is sent as a log record.
+
+    `name` says what kind of thing it was and never changes with the case, `said` is a sentence for people.
+    """
+
+    name: str
+    time_s: float
+    severity: Severity
+    said: str
+    attributes: Attributes
 
 
 def problems(rows: Iterable[Metric[Any]]) -> list[str]:
@@ -61,7 +77,12 @@ def problems(rows: Iterable[Metric[Any]]) -> list[str]:
 def values(row: Metric[S], snapshot: S) -> list[tuple[float, Attributes]]:
     """Return the points of one row that have a value; raises ValueError where a point carries an undeclared attribute."""
     found = [(value, attributes) for value, attributes in row.points(snapshot) if value is not None]
+    declared = frozenset(row.attributes)
+    templates = tuple(name.partition("<")[0] for name in row.attributes if "<" in name)
     for _, attributes in found:
-        if undeclared := set(attributes) - set(row.attributes):
+        if declared.issuperset(attributes):
+            continue
+        undeclared = {name for name in attributes.keys() - declared if not templates or not name.startswith(templates)}
+        if undeclared:
             raise ValueError(f"{row.name}: undeclared attributes {sorted(undeclared)}")
     return found

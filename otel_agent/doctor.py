@@ -5,33 +5,29 @@ import importlib.util
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
 from urllib.parse import urlsplit
 
+from otel_agent.app import Workers
+from otel_agent.checks import serving
+from otel_agent.checks.finding import Finding, Verdict
 from otel_agent.errors import Unavailable
 from otel_agent.once import read_twice
+from otel_agent.schedule import Published
 from otel_agent.serve import bind
 from otel_agent.settings import Settings
+from otel_agent.sources.gpu.findings import findings as gpu_findings
 
 CONNECT_S = 2.0
-Verdict = Literal["ok", "note", "problem"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at; `note` is for what is absent and was not asked for."""
-
-    subject: str
-    verdict: Verdict
-    said: str
-    remedy: str = ""
 
 
 def main(settings: Settings, environ: Mapping[str, str] = os.environ) -> int:
     """Print every finding; returns 1 where there is a problem."""
+    workers, readings = read_twice(settings)
     findings = [
-        *_sources(settings, environ),
+        *_sources(environ, workers, readings),
+        *_containers(readings.get("containers")),
+        *_placement(readings.get("placement")),
+        *serving.findings(settings.host_root),
         *_host_root(settings),
         *_endpoint(settings),
         *_ports(settings),
@@ -48,15 +44,18 @@ def main(settings: Settings, environ: Mapping[str, str] = os.environ) -> int:
     return 1 if bad else 0
 
 
-def _sources(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _sources(
+    environ: Mapping[str, str], workers: Workers, readings: Mapping[str, Published | None]
+) -> Iterator[Finding]:
     """A source that is not there is a problem only where it was asked for by name."""
     asked = bool(environ.get("OTEL_LLM_SOURCES", "").strip())
-    workers, readings = read_twice(settings)
     for name, reading in readings.items():
         health = workers[name][0].health()
         if reading is not None:
             points = sum(map(len, reading.points.values()))
             yield Finding(name, "ok", f"{points} points in {reading.duration_s * 1e3:.1f} ms")
+            if name == "gpu":
+                yield from (Finding(name, *found) for found in gpu_findings(reading.snapshot))
         elif health.state == "unavailable":
             yield Finding(name, "problem" if asked or name == "host" else "note", health.reason, health.remedy)
         else:
@@ -66,6 +65,52 @@ def _sources(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding
                 f"{health.state}: {health.reason or 'no reading inside the deadline'}",
                 health.remedy or "see OTEL_LLM_SOURCE_DEADLINE",
             )
+
+
+def _containers(reading: Published | None) -> Iterator[Finding]:
+    """Where the numbers of running containers come from, and what is missing."""
+    if reading is None:
+        return
+    found = reading.snapshot
+    running = [one for one in found.containers if one.identity.pid is not None]
+    count = {
+        origin: sum(one.usage is not None and one.usage.origin == origin for one in running)
+        for origin in ("cgroup", "stats")
+    }
+    said = f"{len(running)} running: {count['cgroup']} by cgroup files ({found.layout})"
+    if not found.unseen:
+        yield Finding("container numbers", "ok", said)
+    else:
+        remedy = (
+            "run the agent on the host; in a container, with pid: host and the host's / mounted (OTEL_LLM_HOST_ROOT)"
+        )
+        said += f", {count['stats']} by the engine's own statistics, which are dear"
+        none = len(running) - sum(count.values())
+        verdict: Verdict = "problem" if none else "note"
+        yield Finding("container numbers", verdict, f"{said}, {none} not at all", remedy)
+    if not found.events:
+        yield Finding(
+            "container events",
+            "note",
+            "the engine's stream of events is not open: changes are seen at the next reading",
+            "a proxy before the socket must let GET /events through, and not buffer it",
+        )
+
+
+def _placement(reading: Published | None) -> Iterator[Finding]:
+    """Whether processes on GPUs can be told whose they are."""
+    if reading is None:
+        return
+    places, misfits = reading.snapshot.places, reading.snapshot.mismatches
+    if not places.observed:
+        yield Finding(
+            "placement",
+            "note",
+            f"only declarations are told: {places.why}",
+            "run the agent's container with pid: host, and leave gpu and processes in OTEL_LLM_SOURCES",
+        )
+    for one in misfits:
+        yield Finding("placement", "note", one.said)
 
 
 def _host_root(settings: Settings) -> Iterator[Finding]:

@@ -95,6 +95,11 @@ class Worker:
             return None
         return published
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has read, or failed to, at least once."""
+        return self._trouble[0] != "starting"
+
     def health(self) -> SourceHealth:
         """Return how the source fares now; also notices a reading that hangs, and logs the change."""
         published, since, now = self._published, self._reading_since, self._clock()

@@ -16,7 +16,7 @@ from otel_agent.errors import SettingsError
 from otel_llm.settings import SETTINGS as APPLICATION_SETTINGS
 
 OWN = "OTEL_LLM_"
-KNOWN_SOURCES = ("host", "gpu", "containers")
+KNOWN_SOURCES = ("host", "gpu", "containers", "processes", "placement")
 Parse = Callable[[str], Any]
 
 
@@ -57,6 +57,12 @@ def _names(*allowed: str) -> Parse:
         return chosen
 
     return parse
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in ("1", "true", "0", "false"):
+        raise ValueError("must be 1 or 0")
+    return text.lower() in ("1", "true")
 
 
 def _url(text: str) -> str:
@@ -119,7 +125,7 @@ class Settings:
         KNOWN_SOURCES,
         _names(*KNOWN_SOURCES),
         "Sources to read, separated by commas.",
-        shown="host,gpu,containers",
+        shown=",".join(KNOWN_SOURCES),
     )
     metrics_off: tuple[str, ...] = _row(
         "OTEL_LLM_METRICS_OFF",
@@ -139,6 +145,44 @@ class Settings:
         Path("/"),
         _existing,
         "Where the host's root is mounted when the agent runs in a container.",
+    )
+    container_labels: tuple[str, ...] = _row(
+        "OTEL_LLM_CONTAINER_LABELS",
+        ("com.docker.compose.project", "com.docker.compose.service"),
+        _names(),
+        "Labels of containers to publish, by name; * stands for any text.",
+        shown="com.docker.compose.project,com.docker.compose.service",
+    )
+    container_log_tail: int = _row(
+        "OTEL_LLM_CONTAINER_LOG_TAIL",
+        20,
+        _whole(0, 200),
+        "Last lines of a container's log on the event of an exit that nobody ordered, secrets masked; 0 for none.",
+    )
+    container_stats: str = _row(
+        "OTEL_LLM_CONTAINER_STATS",
+        "auto",
+        _choice("auto", "off"),
+        "auto: the engine's own statistics where a container's cgroup files cannot be seen; off: never.",
+    )
+    processes_top: int = _row(
+        "OTEL_LLM_PROCESSES_TOP",
+        10,
+        _whole(0, 200),
+        "Processes with series of their own: so many of those that use most CPU, and of those with most memory; all on a GPU besides.",
+    )
+    gpu_idle_s: float = _row(
+        "OTEL_LLM_GPU_IDLE",
+        600.0,
+        _number(1, 86400),
+        "Seconds without a process on any of its GPUs after which a container with declared GPUs counts as idle.",
+    )
+    gpu_process: bool = _row(
+        "OTEL_LLM_GPU_PROCESS",
+        False,
+        _yes_or_no,
+        "1: read GPUs in a process of its own, so that a crash of the driver's library does not end the agent; 0: in the agent's.",
+        shown="0",
     )
     listen: str = _row("OTEL_LLM_LISTEN", "127.0.0.1", str, "Address that API, console and receiver listen on.")
     port: int = _row("OTEL_LLM_PORT", 23080, _whole(0, 65535), "Port of the API and the console.")
@@ -213,6 +257,20 @@ class Settings:
         None,
         _choice("grpc", "http/protobuf"),
         "The same for metrics alone.",
+        shown="none",
+    )
+    logs_endpoint: str | None = _row(
+        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+        None,
+        _url,
+        "The same for events alone, with the path where HTTP is spoken.",
+        shown="none",
+    )
+    logs_protocol: str | None = _row(
+        "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL",
+        None,
+        _choice("grpc", "http/protobuf"),
+        "The same for events alone.",
         shown="none",
     )
     export_interval_ms: float | None = _row(

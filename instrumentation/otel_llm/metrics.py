@@ -52,7 +52,7 @@ TOKEN_USAGE: Final = ClientMetric(
     "histogram",
     "{token}",
     "Tokens of one call as the server reported them; a call whose server reports none has no point.",
-    (*_CALL, semconv.TOKEN_TYPE),
+    (*_CALL, semconv.TOKEN_TYPE, semconv.GRAFANA_TOKEN_SEMANTICS),
     TOKENS,
 )
 TIME_TO_FIRST_CHUNK: Final = ClientMetric(
@@ -171,7 +171,7 @@ GRAFANA_TIME_TO_FIRST_TOKEN: Final = ClientMetric(
 GRAFANA_TOOL_CALLS: Final = ClientMetric(
     semconv.GRAFANA_TOOL_CALLS,
     "histogram",
-    "{tool_call}",
+    "count",  # the plugin's own unit: Prometheus appends it to the name
     "Tool calls in one reply, under the name Grafana's agent plugin reads.",
     _CALL,
     FEW,

@@ -21,6 +21,9 @@ Point = dict[str, Value]
 _NO_SPAN: Final = otel_context.set_value("otel_llm.no_span", True, Context())
 
 
+# Grafana's agent plugin adds the cached tokens to the input of series that do not say so.
+_INCLUSIVE: Final = {semconv.GRAFANA_TOKEN_SEMANTICS: "inclusive"}
+
 class Points:
     """The instruments of one meter. Called at the end of a call, from any thread."""
 
@@ -42,7 +45,8 @@ class Points:
             first.append(metrics.histogram(meter, metrics.INFERENCE_TIME_TO_FIRST_CHUNK))
             chunk.append(metrics.histogram(meter, metrics.INFERENCE_TIME_PER_OUTPUT_CHUNK))
         self._tool_calls = None
-        if settings.grafana_names:
+        self._for_grafana = settings.grafana_names
+        if self._for_grafana:
             first.append(metrics.histogram(meter, metrics.GRAFANA_TIME_TO_FIRST_TOKEN))
             self._tool_calls = metrics.histogram(meter, metrics.GRAFANA_TOOL_CALLS)
         self._first_chunk: Sequence[Histogram] = first
@@ -120,10 +124,20 @@ class Points:
         if usage is not None:
             count = self._count_reported if not usage.is_estimated else self._estimated.add
             if count is not None:
+                is_split = self._for_grafana and not usage.is_estimated
+                tokens = {**point, **_INCLUSIVE} if is_split else point
                 if usage.input_tokens is not None:
-                    count(usage.input_tokens, {**point, semconv.TOKEN_TYPE: semconv.TOKEN_INPUT}, context)
+                    count(usage.input_tokens, {**tokens, semconv.TOKEN_TYPE: semconv.TOKEN_INPUT}, context)
                 if usage.output_tokens is not None:
-                    count(usage.output_tokens, {**point, semconv.TOKEN_TYPE: semconv.TOKEN_OUTPUT}, context)
+                    count(usage.output_tokens, {**tokens, semconv.TOKEN_TYPE: semconv.TOKEN_OUTPUT}, context)
+                if is_split:  # parts of the above, under the plugin's own types
+                    for kind, some in (
+                        ("cache_read", usage.cache_read_tokens),
+                        ("cache_write", usage.cache_write_tokens),
+                        ("reasoning", usage.reasoning_tokens),
+                    ):
+                        if some is not None:
+                            count(some, {**tokens, semconv.TOKEN_TYPE: kind}, context)
         if reply.cost is not None:
             self._cost.add(reply.cost.usd, {**point, semconv.COST_SOURCE: reply.cost.source}, context)
         if reply.engine is not None:

@@ -168,6 +168,7 @@ CLIENT_INFERENCE_OUTPUT_TOKENS: Final = "gen_ai.client.inference.operation.outpu
 CLIENT_EMBEDDINGS_INPUT_TOKENS: Final = "gen_ai.client.embeddings.operation.input_tokens"
 TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - tokens of text
 GRAFANA_TIME_TO_FIRST_TOKEN: Final = "gen_ai.client.time_to_first_token"  # noqa: S105 - what Grafana's agent plugin reads
+GRAFANA_TOKEN_SEMANTICS: Final = "gen_ai.token.semantics"  # noqa: S105 - what Grafana's agent plugin reads
 GRAFANA_TOOL_CALLS: Final = "gen_ai.client.tool_calls_per_operation"
 CLIENT_COST: Final = "otel_llm.client.cost"
 CLIENT_ESTIMATED_TOKENS: Final = "otel_llm.client.token.usage.estimated"

@@ -194,7 +194,8 @@ class Settings:
     grafana_names: bool = _row(
         "OTEL_LLM_GRAFANA_METRIC_NAMES", _switch, False,
         "Also record the metrics Grafana's agent plugin reads under names of its own: `gen_ai.client.time_to_first_token` and "
-        "`gen_ai.client.tool_calls_per_operation`.",
+        "`gen_ai.client.tool_calls_per_operation`, and cached and reasoning tokens as types of their own in `gen_ai.client.token.usage`, "
+        "so that a sum over all types counts them twice.",
     )  # fmt: skip
     callback_net: bool = _row(
         "OTEL_LLM_CALLBACK_NET", _switch, False,

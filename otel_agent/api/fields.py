@@ -60,6 +60,8 @@ GPU_ONLY = frozenset(
 )  # no other hardware has these
 GPU_PROCESSES = "otel_llm.gpu.process.count"
 GPU_PROCESS_MEMORY = "otel_llm.gpu.process.memory.usage"
+GPU_STATUS = "hw.status"
+GPU_INSTANCE = "otel_llm.gpu.instance.info"
 GPU: tuple[Field, ...] = (
     Field("utilization_percent", "hw.gpu.utilization", {"hw.gpu.task": "general"}, scale=PERCENT),
     Field("memory_used_bytes", "hw.gpu.memory.usage"),
@@ -74,6 +76,7 @@ CONTAINER_ID = "container.id"
 CONTAINER_INFO = "otel_llm.container.info"
 # A CPU kept busy is 100 %, and memory goes without the inactive page cache, as `docker stats` has both.
 CONTAINER_STATUS = "otel_llm.container.status"
+PLACEMENT = "otel_llm.placement"
 CONTAINER_CREATED = Field("created_at", "otel_llm.container.created")
 CONTAINER: tuple[Field, ...] = (
     Field("cpu_usage_percent", "container.cpu.usage", scale=PERCENT),

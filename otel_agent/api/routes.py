@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from otel_agent.api import stored
+from otel_agent.api import stored, topology
 from otel_agent.api.params import Asked, Param, duration, hex_id, moment, share, whole, words, yes_or_no
 from otel_agent.api.view import View
 
@@ -63,7 +63,19 @@ ROUTES: tuple[Route, ...] = (
         "GPUMetrics over time, in columns, of every GPU.",
         (_since("15m"), UNTIL, STEP, HOST),
     ),
+    Route(
+        "/api/v1/gpus/processes",
+        topology.processes,
+        "Every process on a GPU, with its container and the model that this declares to serve.",
+        (HOST,),
+    ),
     Route("/api/v1/containers", stored.containers, "ContainerMetrics of every container now.", (HOST,)),
+    Route(
+        "/api/v1/topology",
+        topology.topology,
+        "Who uses which GPU: GPUs with their users and processes, containers with their GPUs and model, what does not fit.",
+        (HOST,),
+    ),
     Route("/api/v1/metrics", stored.metrics, "The metrics that the store knows.", (_since("1h"),)),
     Route(
         "/api/v1/series",

@@ -17,6 +17,7 @@ from otel_agent.schedule import SourceHealth
 from otel_agent.settings import Settings
 
 Json = dict[str, Any]
+STATUS = {"running": "running", "paused": "running", "restarting": "restarting"}  # any other state is stopped
 TROUBLE = ("failing", "stuck")  # a source that is unavailable is a fact about the machine, not a fault
 
 
@@ -63,23 +64,49 @@ def system(samples: Sequence[Sample], rates: Mapping[str, float | None], hostnam
 
 
 def gpus(samples: Iterable[Sample]) -> list[Json]:
-    """Return GPUMetrics of every GPU, by index; the identity comes from the info series."""
+    """Return GPUMetrics of every GPU, by index, with its MIG devices; the identity comes from the info series."""
     records = []
-    for uuid, own in fields.by_attribute(samples, fields.GPU_ID).items():
-        if not any(sample.name in (fields.GPU_INFO, *fields.GPU_ONLY) for sample in own):
+    by_id = fields.by_attribute(samples, fields.GPU_ID)
+    parts = {uuid: found for uuid, own in by_id.items() if (found := _instance(uuid, own))}
+    for uuid, own in by_id.items():
+        if uuid in parts or not any(sample.name in (fields.GPU_INFO, *fields.GPU_ONLY) for sample in own):
             continue  # hardware of another kind has an id too
         info = _info(own, fields.GPU_INFO)
         records.append(
             {
                 "timestamp": _newest(own),
-                "gpu_id": _index(info.get("otel_llm.gpu.index")),
+                "gpu_id": index(info.get("otel_llm.gpu.index")),
                 "gpu_uuid": uuid,
                 "gpu_name": info.get("hw.name"),
+                "status": _state(own, fields.GPU_STATUS, "hw.state"),
                 **_values(fields.GPU, own, {}),
                 "processes": _processes(own),
+                "instances": [part for parent, part in parts.values() if parent == uuid],
             }
         )
     return sorted(records, key=lambda record: (record["gpu_id"] is None, record["gpu_id"] or 0, record["gpu_uuid"]))
+
+
+def _instance(uuid: str, own: Sequence[Sample]) -> tuple[str, Json] | None:
+    """Return the GPU of a MIG device, and what the device is and holds; None for what is no such device."""
+    info = _info(own, fields.GPU_INSTANCE)
+    if not info:
+        return None
+    told = _values([row for row in fields.GPU if row.metric in fields.GPU_ONLY], own, {})
+    return str(info.get("hw.parent")), {
+        "gpu_uuid": uuid,
+        "gpu_name": info.get("hw.name"),
+        "gpu_instance_id": index(info.get("otel_llm.gpu.instance.id")),
+        "compute_instance_id": index(info.get("otel_llm.gpu.instance.compute.id")),
+        "memory_used_bytes": told["memory_used_bytes"],
+        "memory_total_bytes": told["memory_total_bytes"],
+    }
+
+
+def _state(own: Iterable[Sample], metric: str, attribute: str) -> str | None:
+    found = (sample.attributes.get(attribute) for sample in own if sample.name == metric and sample.value == 1)
+    state = next(found, None)
+    return None if state is None else str(state)
 
 
 def _processes(own: Sequence[Sample]) -> list[Json] | None:
@@ -89,7 +116,7 @@ def _processes(own: Sequence[Sample]) -> list[Json] | None:
         return None
     rows = [
         {
-            "pid": _index(sample.attributes.get("process.pid")),
+            "pid": index(sample.attributes.get("process.pid")),
             "name": sample.attributes.get("otel_llm.process.name"),
             "memory_used_bytes": round(sample.value),
         }
@@ -117,9 +144,7 @@ def containers(samples: Iterable[Sample], cards: Sequence[Json]) -> list[Json]:
                 **_values(fields.CONTAINER, own, {}),
                 "created_at": time(fields.value(fields.CONTAINER_CREATED, own)),
                 "gpu_enabled": None if enabled is None else str(enabled).lower() == "true",
-                "gpu_indices": []
-                if str(enabled).lower() == "false"
-                else _indices(info.get("otel_llm.container.gpu.declared"), cards),
+                "gpu_indices": _gpus_of(own, info, cards),
             }
         )
     return sorted(records, key=lambda record: (record["container_name"] or "", record["container_id"]))
@@ -132,7 +157,26 @@ def _status(own: Iterable[Sample]) -> str | None:
         for sample in own
         if sample.name == fields.CONTAINER_STATUS and sample.value == 1
     ]
-    return None if not states else "running" if states[0] == "paused" else str(states[0])
+    return None if not states else STATUS.get(str(states[0]), "stopped")
+
+
+def _gpus_of(own: Iterable[Sample], info: Attributes, cards: Sequence[Json]) -> list[int] | None:
+    """The GPUs it is placed on; where nothing places it, those that its declaration names."""
+    if placed := placed_indices(sample for sample in own if sample.name == fields.PLACEMENT):
+        return placed
+    if str(info.get("otel_llm.container.gpu.enabled")).lower() == "false":
+        return []
+    return _indices(info.get("otel_llm.container.gpu.declared"), cards)
+
+
+def placed_indices(placements: Iterable[Sample]) -> list[int]:
+    """Return the indices of a container's GPUs: those it is seen on, or where it is seen on none, those it was given."""
+    by_evidence: dict[bool, set[int]] = {True: set(), False: set()}
+    for one in placements:
+        number = index(one.attributes.get("otel_llm.gpu.index"))
+        if number is not None:
+            by_evidence[one.attributes.get("otel_llm.placement.evidence") != "declared"].add(number)
+    return sorted(by_evidence[True] or by_evidence[False])
 
 
 def _indices(declared: object, cards: Sequence[Json]) -> list[int] | None:
@@ -151,7 +195,8 @@ def _info(own: Iterable[Sample], metric: str) -> Attributes:
     return next((sample.attributes for sample in own if sample.name == metric), {})
 
 
-def _index(value: object) -> int | None:
+def index(value: object) -> int | None:
+    """Return an attribute that is a whole number, however the store keeps it."""
     return int(value) if isinstance(value, int | str) and str(value).isdigit() else None
 
 
@@ -257,6 +302,8 @@ def gpu_verdict(cards: Sequence[Json], limits: GpuLimits) -> Json | None:
     reasons = []
     for card in cards:
         name = f"GPU {card['gpu_id'] if card['gpu_id'] is not None else card['gpu_uuid']}"
+        if card["status"] in ("failed", "predicted_failure"):
+            reasons.append(f"{name}: {card['status']}")
         used = percent(card["memory_used_bytes"], card["memory_total_bytes"])
         if used is not None and used >= 100 * limits.memory:
             reasons.append(f"{name}: memory {used:.1f} %, limit {100 * limits.memory:g} %")

@@ -9,7 +9,14 @@ from otel_agent.api.refusal import not_found
 from otel_agent.api.view import HOST, View, latest, lines, one_host, rates, window
 
 SYSTEM_METRICS = fields.metrics_of(fields.SYSTEM)
-GPU_METRICS = (fields.GPU_INFO, *fields.metrics_of(fields.GPU), fields.GPU_PROCESSES, fields.GPU_PROCESS_MEMORY)
+GPU_METRICS = (
+    fields.GPU_INFO,
+    fields.GPU_INSTANCE,
+    fields.GPU_STATUS,
+    *fields.metrics_of(fields.GPU),
+    fields.GPU_PROCESSES,
+    fields.GPU_PROCESS_MEMORY,
+)
 CONTAINER_METRICS = (
     fields.CONTAINER_INFO,
     fields.CONTAINER_STATUS,
@@ -32,7 +39,8 @@ def gpus(view: View, asked: Asked) -> list[Json]:
 
 def containers(view: View, asked: Asked) -> list[Json]:
     """Answer with ContainerMetrics of every container."""
-    return shapes.containers(latest(view, CONTAINER_METRICS, asked["host"]), gpus(view, asked))
+    found = latest(view, (*CONTAINER_METRICS, fields.PLACEMENT), asked["host"])
+    return shapes.containers(found, gpus(view, asked))
 
 
 def now(view: View, asked: Asked) -> Json:

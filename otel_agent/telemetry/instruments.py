@@ -58,7 +58,7 @@ class Latest:
     def publish(self, published: Published) -> None:
         """Take over a reading; called in the worker's thread."""
         points = {
-            name: [Observation(value, dict(attributes)) for value, attributes in found]
+            name: [Observation(value, attributes) for value, attributes in found]
             for name, found in published.points.items()
         }
         self._newest = (published, points)

@@ -11,6 +11,7 @@ from otel_agent.catalogue import Metric
 UNITS = {
     "s": "seconds",
     "By": "bytes",
+    "By/s": "bytes_per_second",
     "J": "joules",
     "W": "watts",
     "Cel": "celsius",

@@ -22,6 +22,7 @@ from otel_agent import __version__
 from otel_agent.catalogue import Metric, values
 from otel_agent.schedule import SourceHealth, Worker
 from otel_agent.telemetry import own
+from otel_agent.telemetry.forgetting import Forgetting
 from otel_agent.telemetry.instruments import Latest, Points, Stamp, bind
 from otel_llm.host_identity import machine_id, read_place
 
@@ -84,6 +85,7 @@ class Telemetry:
             bind(meter, worker.metrics, latest.points, begin=partial(latest.hold, worker))
         for rows, read in ((own.METRICS, health), *counted):
             bind(self._provider.get_meter(OWN_SCOPE, __version__), rows, partial(_points, rows, read))
+        self._forgetting = Forgetting(self._provider, reader, self._alive)
         self._workers, self._interval_s = workers, interval_ms / 1e3
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
@@ -121,6 +123,11 @@ class Telemetry:
             self._provider.force_flush()
         except Exception:  # an export that fails says so itself; whatever else comes must not end the exporting
             logger.exception("telemetry: this export failed; the next one is tried as usual")
+        self._forgetting.prune()
+
+    def _alive(self, scope: str, name: str) -> Sequence[Observation]:
+        held = self._workers.get(scope.removeprefix(SCOPE))
+        return held[1].points().get(name, ()) if held else ()
 
 
 def _points(rows: Sequence[Metric[Any]], read: Callable[[], Any]) -> Points:

@@ -12,7 +12,7 @@ def test_nothing_set_gives_the_defaults():
     settings = load({"HOME": "/home/someone"})
 
     assert (settings.sources, settings.interval_s, settings.port, settings.listen) == (
-        ("host", "gpu", "containers"),
+        ("host", "gpu", "containers", "processes", "placement"),
         5.0,
         23080,
         "127.0.0.1",
@@ -45,7 +45,7 @@ def test_every_problem_is_reported_and_names_its_variable():
         "OTEL_LLM_LISTEN: 'localhost' must be an IP address like 127.0.0.1",
         "OTEL_LLM_PORT: 'http' is no number",
         "OTEL_LLM_PROT: unknown setting; did you mean OTEL_LLM_PORT?",
-        "OTEL_LLM_SOURCES: 'host,tpu' tpu unknown; choose from host, gpu, containers",
+        "OTEL_LLM_SOURCES: 'host,tpu' tpu unknown; choose from host, gpu, containers, processes, placement",
     ]
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from compose.native import build
-from dashboards import llm, node
+from dashboards import engine, engine_alerts, llm, node
 from dashboards.__main__ import HERE, boards, differences, files
 from dashboards.cadvisor import RULES, expression
 from dashboards.gpu import named
@@ -91,7 +91,7 @@ def _bare(text: str) -> str:
 
 def test_every_declared_metric_is_on_a_board_or_off_it_with_a_reason() -> None:
     shown = asked_for(every_query())
-    off = {**node.OFF, **llm.OFF}
+    off = {**node.OFF, **llm.OFF, **engine.OFF}
     absent = {row.name for row in agent_rows() if vocabulary()[row.name].name not in shown}
     absent |= {
         row.name for row in application_rows() if shown.isdisjoint(series.name for series in series_of(row).values())
@@ -305,6 +305,18 @@ def test_the_rules_file_is_one_that_prometheus_takes(promtool: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert f"{len(RULES)} rules found" in done.stdout
+
+
+def test_every_alert_on_an_engine_names_a_setting_and_is_shown_on_both_sides() -> None:
+    """That Prometheus takes the file, and that each alert fires where it should, promtool says beside the pipeline's."""
+    shown = yaml.safe_load((ROOT / "compose" / "prometheus" / "tests" / "engine_alerts.yaml").read_text())["tests"]
+    cases = [case for test in shown for case in test["alert_rule_test"]]
+
+    assert all("--" in alert.remedy for alert in engine_alerts.ALERTS)
+    for fires in (True, False):
+        assert {case["alertname"] for case in cases if bool(case["exp_alerts"]) is fires} == {
+            alert.name for alert in engine_alerts.ALERTS
+        }
 
 
 def test_a_name_that_is_not_declared_fails_the_build() -> None:

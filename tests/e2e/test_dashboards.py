@@ -1,10 +1,8 @@
 """Every query of the boards, run against the real Prometheus and Loki that the real agent and the real instrumentation feed."""
 
-import contextlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -14,27 +12,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 import pytest
 from e2e.board_queries import BOARDS, answers_of, ask_all, board_queries, fetch, find_traces, on_axis, query_of
 from e2e.emit import Application, application
+from e2e.programs import program
 from e2e.stack import exemplars, logql, promql
 from e2e.telling_server import serve_telling
 from opentelemetry.metrics import Observation
-from processes import ENVIRONMENT, agent
+from processes import agent
 from waiting import until
 
 from compose.native.stack import Stack
 from dashboards.queries import PanelQuery, choices, substitute
 from otel_agent.catalogue import Metric, values
+from otel_agent.derived import DERIVED
 from otel_agent.errors import Unavailable
 from otel_agent.settings import Settings
-from otel_agent.sources import SOURCES
+from otel_agent.sources import SOURCES, Others
 from otel_agent.sources.containers import metrics as container_rows
 from otel_agent.sources.containers.identity import GpuClaim, Identity
-from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Traffic, Usage
+from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Link, Traffic, Usage
 from otel_agent.sources.gpu import metrics as gpu_rows
 from otel_agent.sources.gpu.snapshot import GpuIdentity, GpuProcess, GpuReading, GpuSnapshot
 from otel_agent.telemetry.instruments import bind
@@ -53,10 +52,10 @@ def not_here() -> dict[str, str]:
     """The series that this machine cannot give, each with the reason: by asking the sources themselves."""
     absent: dict[str, str] = {}
     here: set[str] = set()
-    for source in SOURCES:
+    for source in (*SOURCES, *DERIVED):
         rows = {prometheus_name(row): row for row in source.metrics}
         try:
-            read = source.open(Settings())
+            read = source.open(Settings(), Others(lambda _: None))
             read()
             time.sleep(0.5)  # what is measured between two readings needs some time between them
             snapshot = read()
@@ -156,7 +155,9 @@ def a_container(name: str, index: int) -> Container:
             memory_usage_bytes=2_000_000,
             memory_working_set_bytes=1_000_000,
             memory_limit_bytes=4_000_000,
-            network={"eth0": Traffic(1, 1)},
+            cpu_throttled_s=time.time(),
+            stalled_s={("cpu", "some"): time.time()},
+            network={"eth0": Link(1, 1)},
             disk={"sda": Traffic(1, 1)},
         ),
         cpu_usage_cpus=1.0,
@@ -220,23 +221,7 @@ def test_the_node_board_shows_gpus_and_containers_of_a_node_that_has_them(
     shown = {
         labels["otel_llm_container_state"]: value for labels, value in promql(stack, substitute(state.text, chosen))
     }
-    assert shown == {"running": 2, "paused": 0, "restarting": 0, "stopped": 0}
-
-
-@contextlib.contextmanager
-def program(*command: str, **environment: str) -> Iterator[None]:
-    """Run a program until the block ends; it is to end when its standard input is closed."""
-    running = subprocess.Popen([sys.executable, *command], env={**ENVIRONMENT, **environment}, stdin=PIPE)
-    assert running.stdin
-    try:
-        yield
-    finally:
-        running.stdin.close()
-        try:
-            running.wait(5)
-        except subprocess.TimeoutExpired:
-            running.terminate()
-            running.wait(10)
+    assert shown == {"running": 2, **dict.fromkeys(("paused", "restarting", "created", "stopped", "dead"), 0)}
 
 
 @pytest.fixture
@@ -254,7 +239,7 @@ def asking(stack: Stack) -> Iterator[None]:
     launcher = str(Path(sys.executable).parent / "opentelemetry-instrument")
     with (
         serve_telling() as server,
-        program(launcher, sys.executable, str(HERE / "asking_app.py"), server.url, **telemetry),
+        program(sys.executable, launcher, sys.executable, str(HERE / "asking_app.py"), server.url, **telemetry),
     ):
         yield
 

@@ -24,7 +24,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from email.parser import BytesParser
 from email.policy import default
@@ -81,6 +81,11 @@ class OpenAIServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.port}/v1"
 
     @property
+    def root(self) -> str:
+        """The base of Anthropic's API, which LiteLLM completes itself."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def port(self) -> int:
         return int(self.server_address[1])
 
@@ -99,22 +104,33 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, {"object": "list", "data": [{"id": SERVED_MODEL, "object": "model", "owned_by": "vllm"}]})
 
     def do_POST(self) -> None:
-        data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        is_form = self.headers.get_content_maintype() == "multipart"
-        body = _form(data, self.headers["Content-Type"]) if is_form else json.loads(data or b"{}")
-        self.server.requests.append({"path": self.path, "headers": dict(self.headers), "body": body})
+        body = self._received()
         words = str(body.get("model", "")).replace("/", "-").split("-")
         for word in words:
             if word.startswith("error"):
-                # Servers do quote what they were asked.
-                message = f"refused: {json.dumps(body.get('messages') or body.get('prompt') or body.get('input'))}"
-                self._json(int(word.removeprefix("error")), {"error": {"message": message, "type": word}})
+                self._json(int(word.removeprefix("error")), self._refusal(word, body))
                 return
         if "hang" in words:
             self.server.closing.wait(HANG_S)
             return
         if "slow" in words:
             time.sleep(SLOW_S)
+        self._reply(words, body)
+
+    def _received(self) -> dict[str, Any]:
+        """Read the body, and keep what came."""
+        data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        is_form = self.headers.get_content_maintype() == "multipart"
+        body = _form(data, self.headers["Content-Type"]) if is_form else json.loads(data or b"{}")
+        self.server.requests.append({"path": self.path, "headers": dict(self.headers), "body": body})
+        return body
+
+    def _refusal(self, word: str, body: dict[str, Any]) -> dict[str, Any]:
+        # Servers do quote what they were asked.
+        message = f"refused: {json.dumps(body.get('messages') or body.get('prompt') or body.get('input'))}"
+        return {"error": {"message": message, "type": word}}
+
+    def _reply(self, words: list[str], body: dict[str, Any]) -> None:
         route = next((name for name in _REPLIES if self.path.endswith(name)), None)
         if body.get("stream"):
             self._stream(words, body)
@@ -131,19 +147,25 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, _completion(words, body))
 
     def _stream(self, words: list[str], body: dict[str, Any]) -> None:
+        chunks = _text_chunks if self.path.endswith(_TEXT) else _chunks
+        events = (f"data: {json.dumps(chunk)}\n\n" for chunk in chunks(words, body))
+        self._events(words, events, dropped_at=2, mark=b"data: [DONE]\n\n")
+
+    def _events(self, words: list[str], events: Iterable[str], *, dropped_at: int, mark: bytes = b"") -> None:
+        """Stream them at the pace and as far as the words say, and the mark of the end with the last."""
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        chunks = _text_chunks if self.path.endswith(_TEXT) else _chunks
-        for number, chunk in enumerate(chunks(words, body)):
+        for number, event in enumerate(events):
             if number and "slow" in words:
                 time.sleep(SLOW_S)
-            if number == 2 and "drop" in words:
+            if number == dropped_at and "drop" in words:
                 self.close_connection = True
                 return
-            self._part(f"data: {json.dumps(chunk)}\n\n".encode())
-        self._part(b"data: [DONE]\n\n")
+            self._part(event.encode())
+        if mark:  # an empty part ends the reply
+            self._part(mark)
         self._part(b"")
 
     def _part(self, data: bytes) -> None:

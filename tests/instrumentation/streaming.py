@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from instrumentation.responses_server import ResponsesServer
+from instrumentation.openai_server import OpenAIServer
 
 DEADLINE_S = 20.0
 NATIVE = (
@@ -126,7 +126,7 @@ def need_proxy() -> None:
 class Driver:
     """Opens and reads streams of one kind; asynchronous ones on one event loop, as an application would."""
 
-    def __init__(self, litellm: ModuleType, server: ResponsesServer, kind: Kind, *, is_async: bool) -> None:
+    def __init__(self, litellm: ModuleType, server: OpenAIServer, kind: Kind, *, is_async: bool) -> None:
         self.litellm, self.kind, self.is_async = litellm, kind, is_async
         base = server.root if kind.is_native else server.url
         self._arguments = {**kind.arguments, "api_base": base, "api_key": "sk-test", "max_retries": 0, "stream": True}

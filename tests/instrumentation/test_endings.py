@@ -11,7 +11,6 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,16 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from instrumentation.endings import (
+    broken_off,
+    cancelled,
+    closed,
+    collected,
+    dropped,
+    elsewhere,
+    exhausted,
+    never_read,
+)
 from instrumentation.recording import Recording
 from instrumentation.responses_server import ResponsesServer, serve
 from instrumentation.streaming import KINDS, Driver, Kind, native_models, need_proxy
@@ -50,82 +59,11 @@ def driver(request: pytest.FixtureRequest, litellm: ModuleType, newer: Responses
     opened.finish()
 
 
-def exhausted(driver: Driver) -> None:
-    stream = driver.open("plain")
-    driver.all(stream)
-    assert driver.all(stream) == []  # and asked again
-
-
-def broken_off(driver: Driver) -> None:
-    stream = driver.open("plain")
-    for _ in range(2):
-        driver.next(stream)
-
-
-def collected(driver: Driver) -> None:
-    stream = driver.open("plain")
-    for _ in range(2):
-        driver.next(stream)
-    cycle: list[Any] = [stream]
-    cycle.append(cycle)
-
-
-def never_read(driver: Driver) -> None:
-    driver.open("plain")
-
-
-def closed(driver: Driver) -> None:
-    if not driver.can_close:
-        pytest.skip("LiteLLM's object has no method for it")
-    stream = driver.open("plain")
-    for _ in range(2):
-        driver.next(stream)
-    driver.close(stream)
-    driver.close(stream)
-
-
-def dropped(driver: Driver) -> None:
-    stream = driver.open("drop")
-    if driver.kind.name.startswith("messages over"):  # LiteLLM makes a last event of the error, or nothing at all
-        assert b"message_stop" not in b"".join(driver.all(stream))
-        return
-    with pytest.raises(Exception, match=r"Hosted_vllm|OpenAI|peer closed|not completed"):
-        driver.all(stream)
-
-
-def cancelled(driver: Driver) -> None:
-    if not driver.is_async:
-        pytest.skip("there are no tasks here")
-    stream = driver.open("slow")
-
-    async def main() -> None:
-        first = asyncio.Event()
-
-        async def read() -> None:
-            async for _ in stream:
-                first.set()
-
-        task = asyncio.create_task(read())
-        await first.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    driver.run(main())
-
-
-def elsewhere(driver: Driver) -> None:
-    stream = driver.open("plain")
-    thread = threading.Thread(target=driver.all, args=(stream,))
-    thread.start()
-    thread.join(20)
-
-
 @dataclass(frozen=True)
 class Ending:
     """What is to be seen of one."""
 
-    leave: Callable[[Driver], None]
+    leave: Callable[[Driver], object]
     end: str
     is_error: bool = False
     chunks: int | None = None  # None: all there are, or as many as came

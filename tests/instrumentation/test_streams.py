@@ -1,69 +1,28 @@
 """Streamed chat calls: what is recorded, and every way a stream can end."""
 
-import asyncio
 import gc
 import logging
-import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
+from instrumentation.endings import broken_off, closed, collected, dropped, elsewhere, exhausted, never_read
 from instrumentation.openai_server import SLOW_S, OpenAIServer
 from instrumentation.recording import Recording, whole
+from instrumentation.streaming import KINDS, Driver
 from opentelemetry import trace
 from waiting import until
 
-
-class Ask:
-    """Open streams of one kind of call; async ones are driven on one loop, as an application would."""
-
-    def __init__(self, litellm: ModuleType, server: OpenAIServer, *, is_async: bool) -> None:
-        self.litellm, self.is_async = litellm, is_async
-        self._arguments = {"api_base": server.url, "api_key": "sk-test", "max_retries": 0, "stream": True}
-        self._loop = asyncio.new_event_loop() if is_async else None
-
-    def run(self, awaitable: Awaitable[Any]) -> Any:
-        assert self._loop is not None
-        return self._loop.run_until_complete(asyncio.wait_for(awaitable, 20))
-
-    def open(self, model: str, **arguments: Any) -> Any:
-        arguments = {"messages": [{"role": "user", "content": "hi"}], **self._arguments, **arguments}
-        if self.is_async:
-            return self.run(self.litellm.acompletion(model=model, **arguments))
-        return self.litellm.completion(model=model, **arguments)
-
-    def next(self, stream: Any) -> Any:
-        return self.run(stream.__anext__()) if self.is_async else next(stream)
-
-    def all(self, stream: Any) -> list[Any]:
-        if not self.is_async:
-            return list(stream)
-
-        async def collect() -> list[Any]:
-            return [chunk async for chunk in stream]
-
-        return list(self.run(collect()))
-
-    def close(self, stream: Any) -> None:
-        if self.is_async:
-            self.run(stream.aclose())
-        else:
-            stream.close()
-
-    def finish(self) -> None:
-        if self._loop is not None:
-            self.run(self.litellm.close_litellm_async_clients())
-            self.run(asyncio.sleep(0))
-            self._loop.close()
+(CHAT,) = (kind for kind in KINDS if kind.name == "chat")
 
 
 @pytest.fixture(params=["sync", "async"])
-def ask(request: pytest.FixtureRequest, litellm: ModuleType, server: OpenAIServer) -> Any:
-    opener = Ask(litellm, server, is_async=request.param == "async")
-    yield opener
-    opener.finish()
+def ask(request: pytest.FixtureRequest, litellm: ModuleType, server: OpenAIServer) -> Iterator[Driver]:
+    driver = Driver(litellm, server, CHAT, is_async=request.param == "async")
+    yield driver
+    driver.finish()
 
 
 def base(server: OpenAIServer, model: str) -> dict[str, Any]:
@@ -102,9 +61,9 @@ def timeless(recording: Recording) -> dict[str, Any]:
 
 
 def test_a_stream_read_to_its_end_is_one_span_with_what_the_server_reported(
-    ask: Ask, recording: Recording, server: OpenAIServer
+    ask: Driver, recording: Recording, server: OpenAIServer
 ) -> None:
-    stream = ask.open("hosted_vllm/plain", stream_options={"include_usage": True})
+    stream = ask.open("plain", stream_options={"include_usage": True})
     assert recording.spans() == []
     chunks = ask.all(stream)
 
@@ -120,9 +79,9 @@ def test_a_stream_read_to_its_end_is_one_span_with_what_the_server_reported(
 
 
 def test_usage_a_server_reports_unasked_is_taken_though_litellm_hides_it_from_the_caller(
-    ask: Ask, recording: Recording, server: OpenAIServer
+    ask: Driver, recording: Recording, server: OpenAIServer
 ) -> None:
-    chunks = ask.all(ask.open("hosted_vllm/usage"))
+    chunks = ask.all(ask.open("usage"))
 
     assert not any(getattr(chunk, "usage", None) for chunk in chunks)
     assert {
@@ -132,9 +91,9 @@ def test_usage_a_server_reports_unasked_is_taken_though_litellm_hides_it_from_th
 
 @pytest.mark.parametrize("options", [None, {"include_usage": True}], ids=["not asked", "asked"])
 def test_the_estimate_litellm_hands_out_for_a_silent_server_is_never_recorded(
-    ask: Ask, recording: Recording, server: OpenAIServer, options: dict[str, bool] | None
+    ask: Driver, recording: Recording, server: OpenAIServer, options: dict[str, bool] | None
 ) -> None:
-    chunks = ask.all(ask.open("hosted_vllm/silent", stream_options=options))
+    chunks = ask.all(ask.open("silent", stream_options=options))
 
     if options is not None:
         assert chunks[-1].usage.prompt_tokens > 0, "LiteLLM no longer estimates: this test has lost its point"
@@ -144,9 +103,9 @@ def test_the_estimate_litellm_hands_out_for_a_silent_server_is_never_recorded(
     assert "gen_ai.client.token.usage" not in recording.counts()
 
 
-def test_the_times_of_chunks_are_the_clock_s(ask: Ask, recording: Recording) -> None:
+def test_the_times_of_chunks_are_the_clock_s(ask: Driver, recording: Recording) -> None:
     """The server waits before its first chunk and between the five it sends; LiteLLM keeps the last back a moment."""
-    chunks = ask.all(ask.open("hosted_vllm/slow"))
+    chunks = ask.all(ask.open("slow"))
 
     span = recording.span()
     attributes = span.attributes or {}
@@ -168,10 +127,10 @@ def test_the_times_of_chunks_are_the_clock_s(ask: Ask, recording: Recording) -> 
 
 
 def test_a_long_stream_is_recorded_in_parts_with_nothing_lost(
-    ask: Ask, recording: Recording, monkeypatch: pytest.MonkeyPatch
+    ask: Driver, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("otel_llm.streams._MAX_INTERVALS", 3)
-    stream = ask.open("hosted_vllm/plain")
+    stream = ask.open("plain")
     for _ in range(4):
         ask.next(stream)
 
@@ -180,8 +139,8 @@ def test_a_long_stream_is_recorded_in_parts_with_nothing_lost(
     assert recording.counts()["gen_ai.client.operation.time_per_output_chunk"] == 4
 
 
-def test_tool_calls_have_their_finish_reason(ask: Ask, recording: Recording) -> None:
-    ask.all(ask.open("hosted_vllm/tools"))
+def test_tool_calls_have_their_finish_reason(ask: Driver, recording: Recording) -> None:
+    ask.all(ask.open("tools"))
 
     attributes = recording.span().attributes or {}
     assert (
@@ -190,33 +149,8 @@ def test_tool_calls_have_their_finish_reason(ask: Ask, recording: Recording) -> 
     ) == (("tool_calls",), 0)
 
 
-def left(ask: Ask) -> None:
-    stream = ask.open("hosted_vllm/plain")
-    for _ in range(2):
-        ask.next(stream)
-
-
-def left_in_a_cycle(ask: Ask) -> None:
-    stream = ask.open("hosted_vllm/plain")
-    for _ in range(2):
-        ask.next(stream)
-    stream.myself = stream
-
-
-def never_read(ask: Ask) -> None:
-    ask.open("hosted_vllm/plain")
-
-
-def closed(ask: Ask) -> None:
-    stream = ask.open("hosted_vllm/plain")
-    for _ in range(2):
-        ask.next(stream)
-    ask.close(stream)
-    ask.close(stream)
-
-
-def with_block(ask: Ask) -> None:
-    stream = ask.open("hosted_vllm/plain")
+def with_block(ask: Driver) -> None:
+    stream = ask.open("plain")
     if not ask.is_async:
         with stream:
             ask.next(stream)
@@ -231,43 +165,28 @@ def with_block(ask: Ask) -> None:
     ask.run(block())
 
 
-def dropped(ask: Ask) -> None:
-    with pytest.raises(ask.litellm.exceptions.MidStreamFallbackError):
-        ask.all(ask.open("hosted_vllm/drop"))
-
-
-def exhausted_twice(ask: Ask) -> None:
-    stream = ask.open("hosted_vllm/plain")
-    ask.all(stream)
-    assert ask.all(stream) == []
-    ask.close(stream)
-
-
-def in_another_thread(ask: Ask) -> None:
-    stream = ask.open("hosted_vllm/plain")
-    thread = threading.Thread(target=ask.all, args=(stream,))
-    thread.start()
-    thread.join(20)
+def exhausted_and_closed(ask: Driver) -> None:
+    ask.close(exhausted(ask))
 
 
 @pytest.mark.parametrize(
     ("leave", "end", "length", "chunks", "error"),
     [
-        (left, "abandoned", 6, 2, None),
-        (left_in_a_cycle, "abandoned", 6, 2, None),
+        (broken_off, "abandoned", 6, 2, None),
+        (collected, "abandoned", 6, 2, None),
         (never_read, "abandoned", 0, 0, None),
         (closed, "closed", 6, 2, None),
         (with_block, "closed", 6, 2, None),
         (dropped, "failed", 6, 2, "MidStreamFallbackError"),
-        (exhausted_twice, "exhausted", 11, 5, None),
-        (in_another_thread, "exhausted", 11, 5, None),
+        (exhausted_and_closed, "exhausted", 11, 5, None),
+        (elsewhere, "exhausted", 11, 5, None),
     ],
 )
 def test_every_ending_ends_one_span_once(
-    ask: Ask,
+    ask: Driver,
     recording: Recording,
     caplog: pytest.LogCaptureFixture,
-    leave: Callable[[Ask], None],
+    leave: Callable[[Driver], object],
     end: str,
     length: int,
     chunks: int,
@@ -296,40 +215,9 @@ def test_every_ending_ends_one_span_once(
     assert not trace.get_current_span().get_span_context().is_valid
 
 
-def test_a_cancelled_reader_ends_the_span_as_cancelled(
-    litellm: ModuleType, recording: Recording, server: OpenAIServer
-) -> None:
-    async def main() -> None:
-        stream = await litellm.acompletion(
-            "hosted_vllm/slow-slow", [], api_base=server.url, api_key="sk-test", stream=True, max_retries=0
-        )
-
-        async def read() -> None:
-            async for _ in stream:
-                first.set()
-
-        first = asyncio.Event()
-        task = asyncio.create_task(read())
-        await first.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await litellm.close_litellm_async_clients()
-
-    asyncio.run(asyncio.wait_for(main(), 20))
-
-    span = recording.span()
-    attributes = span.attributes or {}
-    assert (
-        span.status.status_code.name,
-        attributes["error.type"],
-        attributes["otel_llm.stream.end"],
-    ) == ("ERROR", "CancelledError", "failed")
-
-
 @pytest.mark.usefixtures("recording")
-def test_a_stream_is_litellm_s_own_object_and_is_not_kept_alive(ask: Ask) -> None:
-    stream = ask.open("hosted_vllm/plain")
+def test_a_stream_is_litellm_s_own_object_and_is_not_kept_alive(ask: Driver) -> None:
+    stream = ask.open("plain")
 
     assert type(stream) is ask.litellm.CustomStreamWrapper
     gone = weakref.ref(stream)
@@ -351,11 +239,11 @@ def test_many_streams_left_behind_leave_nothing_behind(litellm: ModuleType, reco
 
 
 def test_a_stream_open_when_instrumentation_is_taken_off_ends_then_and_can_still_be_read(
-    ask: Ask, recording: Recording
+    ask: Driver, recording: Recording
 ) -> None:
     from otel_llm.litellm import LiteLLMInstrumentor
 
-    stream = ask.open("hosted_vllm/plain")
+    stream = ask.open("plain")
     ask.next(stream)
     LiteLLMInstrumentor().uninstrument()
 

@@ -2,8 +2,8 @@
 
 The way to a cgroup is never guessed: it is what the kernel says in /proc/<pid>/cgroup of the container's own first
 process, and it must carry the container's id, which also proves that the pid still is that container's. The formats are
-those of https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admin-guide/cgroup-v1/ and
-proc_pid_net(5).
+those of https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admin-guide/cgroup-v1/,
+https://docs.kernel.org/accounting/psi.html and proc_pid_net(5).
 """
 
 import functools
@@ -12,17 +12,19 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from otel_agent.sources.containers.snapshot import Traffic, Usage
+from otel_agent.sources.containers.files import field, number, read, scaled, whole
+from otel_agent.sources.containers.snapshot import Link, MainProcess, Resource, Stall, Traffic, Usage
 
-FILE_CAP = 2**18  # bytes; the longest, io.stat on a host with hundreds of disks, stays far below
-SHORT = 2048  # bytes
 UNLIMITED = 2**60  # cgroup v1 writes "no limit" as the largest number of whole pages, near 2**63
+NVIDIA_MAJOR = b"195:"  # of /dev/nvidiactl and /dev/nvidia<n>, fixed by the kernel's list of devices
 _TICKS = os.sysconf("SC_CLK_TCK")
 # Every network namespace is born with these where their modules are loaded; no container is addressed through them.
-_NO_INTERFACES = frozenset(
-    ["lo", "tunl0", "sit0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6gre0", "ifb0", "ifb1"]
-)
+_NO_INTERFACES = frozenset(b"lo tunl0 sit0 ip6tnl0 gre0 gretap0 erspan0 ip_vti0 ip6_vti0 ip6gre0 ifb0 ifb1".split())
 _NO_DEVICES = re.compile(r"(loop|ram|zram)\d+\Z")  # what they move is moved again, and counted, by the device below
+_RESOURCES: tuple[Resource, ...] = ("cpu", "memory", "io")
+_STALLS: tuple[Stall, ...] = ("some", "full")
+_EVENTS = (b"max", b"oom", b"oom_kill")
+_ENVIRON_CAP = 2**16
 
 
 class GoneError(Exception):
@@ -36,114 +38,176 @@ class CgroupFiles:
         self._proc = str(root / "proc")
         self._fs = root / "sys/fs/cgroup"
         self._blocks = root / "sys/dev/block"
-        self._names: dict[str, str] = {}
+        self._names: dict[bytes, str] = {}
         # In v1 a folder may serve several controllers ("cpu,cpuacct"), with or without links of the single names to it.
         self._v1: dict[str, str] = {}
         self._v2: str | None = str(self._fs) if (self._fs / "cgroup.controllers").exists() else None
+        self._unified: str | None = None  # the v2 tree without controllers beside v1: it tells pressure all the same
         if self._v2 is None and self._fs.is_dir():
             for folder in sorted(self._fs.iterdir()):
                 self._v1.update(dict.fromkeys(folder.name.split(","), str(folder)))
+            self._unified = self._v1.pop("unified", None)
 
-    def usage(self, container_id: str, pid: int, *, own_network: bool | None) -> Usage | None:
-        """Return what the container used; None where its cgroup cannot be seen from here.
+    @property
+    def layout(self) -> str:
+        """Which cgroup layout is mounted: v1, hybrid, v2 or none."""
+        return "v2" if self._v2 else "none" if not self._v1 else "hybrid" if self._unified else "v1"
+
+    def usage(self, container_id: str, pid: int, *, own_network: bool | None, gpus: bool = False) -> Usage | None:
+        """Return what the container used; None where its cgroup cannot be seen from here. `gpus` asks for its devices too.
 
         Raises GoneError where the pid is not, or no longer, the container's.
         """
-        told = _read(f"{self._proc}/{pid}/cgroup")
+        told = read(f"{self._proc}/{pid}/cgroup")
         if not told:
             raise GoneError
         paths = _paths(told, container_id)
         if paths is None:
             raise GoneError
-        network = _network(_read(f"{self._proc}/{pid}/net/dev")) if own_network else None
+        network = _network(read(f"{self._proc}/{pid}/net/dev")) if own_network else None
         if self._v2 is not None:
-            return self._from_v2(self._v2 + paths.get("", ""), network) if paths.get("") else None
-        return self._from_v1(paths, network) if self._v1 else None
+            return self._from_v2(self._v2 + paths[""], network) if paths.get("") else None
+        return self._from_v1(paths, network, gpus=gpus) if self._v1 else None
 
-    def _from_v2(self, folder: str, network: Mapping[str, Traffic] | None) -> Usage | None:
-        cpu = _table(_read(f"{folder}/cpu.stat"))
-        memory = _read(f"{folder}/memory.stat")
-        used = _number(_read(f"{folder}/memory.current"))
-        if not cpu and used is None:
-            return None
-        return Usage(
-            cpu_s=_scaled(cpu.get("usage_usec"), 1e6),
-            cpu_user_s=_scaled(cpu.get("user_usec"), 1e6),
-            cpu_system_s=_scaled(cpu.get("system_usec"), 1e6),
-            memory_usage_bytes=used,
-            memory_working_set_bytes=_working_set(used, _field(memory, b"inactive_file")),
-            memory_limit_bytes=_number(_read(f"{folder}/memory.max")),  # "max" is no number: no limit
-            network=network,
-            disk=self._disk_v2(_read(f"{folder}/io.stat")),
+    def main(self, pid: int) -> MainProcess:
+        """Return what the first process of a container shows; what it may not be asked for is None."""
+        environ = (read(f"{self._proc}/{pid}/environ") or b"")[:_ENVIRON_CAP]
+        told = dict(entry.split(b"=", 1) for entry in environ.split(b"\0") if b"=" in entry)
+
+        def variable(name: bytes) -> str | None:
+            return told[name].decode("utf-8", "replace") if name in told else None
+
+        return MainProcess(
+            self._namespace(pid, "mnt"),
+            self._namespace(pid, "pid"),
+            variable(b"CUDA_VISIBLE_DEVICES"),
+            variable(b"NVIDIA_VISIBLE_DEVICES"),
         )
 
-    def _from_v1(self, paths: Mapping[str, str], network: Mapping[str, Traffic] | None) -> Usage | None:
+    def _namespace(self, pid: int, kind: str) -> str | None:
+        try:
+            return os.readlink(f"{self._proc}/{pid}/ns/{kind}")  # noqa: PTH115 - a plain string, fifty times a reading
+        except OSError:
+            return None
+
+    def _from_v2(self, folder: str, network: Mapping[str, Link] | None) -> Usage | None:
+        cpu = read(f"{folder}/cpu.stat")
+        used = number(read(f"{folder}/memory.current"))
+        if not cpu and used is None:
+            return None
+        memory, events = read(f"{folder}/memory.stat"), read(f"{folder}/memory.events")
+        return Usage(
+            cpu_s=scaled(field(cpu, b"usage_usec"), 1e6),
+            cpu_user_s=scaled(field(cpu, b"user_usec"), 1e6),
+            cpu_system_s=scaled(field(cpu, b"system_usec"), 1e6),
+            cpu_limit_cpus=_quota(*(read(f"{folder}/cpu.max") or b"").split()[:2]),
+            cpu_periods=field(cpu, b"nr_periods"),
+            cpu_throttled_periods=field(cpu, b"nr_throttled"),
+            cpu_throttled_s=scaled(field(cpu, b"throttled_usec"), 1e6),
+            memory_usage_bytes=used,
+            memory_working_set_bytes=_working_set(used, field(memory, b"inactive_file")),
+            memory_limit_bytes=number(read(f"{folder}/memory.max")),  # "max" is no number: no limit
+            memory_rss_bytes=field(memory, b"anon"),
+            memory_events=_known({name.decode(): field(events, name) for name in _EVENTS}),
+            faults=field(memory, b"pgfault"),
+            major_faults=field(memory, b"pgmajfault"),
+            pids=number(read(f"{folder}/pids.current")),
+            pids_limit=number(read(f"{folder}/pids.max")),
+            stalled_s=_pressure(folder),
+            network=network,
+            disk=self._disk_v2(read(f"{folder}/io.stat")),
+        )
+
+    def _from_v1(self, paths: Mapping[str, str], network: Mapping[str, Link] | None, *, gpus: bool) -> Usage | None:
         def content(controller: str, file: str) -> bytes | None:
             folder, path = self._v1.get(controller), paths.get(controller)
-            return _read(f"{folder}{path}/{file}") if folder and path else None
+            return read(f"{folder}{path}/{file}") if folder and path else None
 
-        cpu = _number(content("cpuacct", "cpuacct.usage"))
-        modes = _table(content("cpuacct", "cpuacct.stat"))
-        used = _number(content("memory", "memory.usage_in_bytes"))
-        memory = content("memory", "memory.stat")
+        cpu = number(content("cpuacct", "cpuacct.usage"))
+        used = number(content("memory", "memory.usage_in_bytes"))
         if cpu is None and used is None:
             return None
-        limit = _field(memory, b"hierarchical_memory_limit")  # the lowest on the way up: that of a parent counts too
+        modes, memory = content("cpuacct", "cpuacct.stat"), content("memory", "memory.stat")
+        held, devices = content("cpu", "cpu.stat"), content("devices", "devices.list") if gpus else None
+        limit = field(memory, b"hierarchical_memory_limit")  # the lowest on the way up: that of a parent counts too
         return Usage(
-            cpu_s=_scaled(cpu, 1e9),
-            cpu_user_s=_scaled(modes.get("user"), _TICKS),
-            cpu_system_s=_scaled(modes.get("system"), _TICKS),
+            cpu_s=scaled(cpu, 1e9),
+            cpu_user_s=scaled(field(modes, b"user"), _TICKS),
+            cpu_system_s=scaled(field(modes, b"system"), _TICKS),
+            cpu_limit_cpus=_quota(content("cpu", "cpu.cfs_quota_us"), content("cpu", "cpu.cfs_period_us")),
+            cpu_periods=field(held, b"nr_periods"),
+            cpu_throttled_periods=field(held, b"nr_throttled"),
+            cpu_throttled_s=scaled(field(held, b"throttled_time"), 1e9),
             memory_usage_bytes=used,
-            memory_working_set_bytes=_working_set(used, _field(memory, b"total_inactive_file")),
+            memory_working_set_bytes=_working_set(used, field(memory, b"total_inactive_file")),
             memory_limit_bytes=limit if limit is not None and limit < UNLIMITED else None,
+            memory_rss_bytes=field(memory, b"total_rss"),
+            memory_events=_known(
+                {
+                    "max": number(content("memory", "memory.failcnt")),
+                    "oom_kill": field(content("memory", "memory.oom_control"), b"oom_kill"),
+                }
+            ),
+            faults=field(memory, b"total_pgfault"),
+            major_faults=field(memory, b"total_pgmajfault"),
+            pids=number(content("pids", "pids.current")),
+            pids_limit=number(content("pids", "pids.max")),
+            stalled_s=_pressure(self._unified + paths[""]) if self._unified and paths.get("") else None,
+            devices_denied=None if not devices else b"a *:* " not in devices and b"c " + NVIDIA_MAJOR not in devices,
             network=network,
-            disk=self._disk_v1(content("blkio", "blkio.throttle.io_service_bytes_recursive")),
+            disk=self._disk_v1(
+                content("blkio", "blkio.throttle.io_service_bytes_recursive"),
+                content("blkio", "blkio.throttle.io_serviced_recursive"),
+            ),
         )
 
     def _disk_v2(self, text: bytes | None) -> Mapping[str, Traffic] | None:
-        """Read lines like `8:0 rbytes=90430464 wbytes=299008000 rios=8950 ...`."""
+        """Read lines like `8:0 rbytes=90430464 wbytes=299008000 rios=8950 wios=1252 ...`."""
         if text is None:
             return None
-        found: list[tuple[str, int | None, int | None]] = []
-        for line in text.decode("ascii", "replace").splitlines():
-            number, _, rest = line.partition(" ")
-            told = dict(pair.split("=", 1) for pair in rest.split() if "=" in pair)
-            found.append((number, _whole(told.get("rbytes")), _whole(told.get("wbytes"))))
+        found: list[tuple[bytes, Traffic | None]] = []
+        for line in text.splitlines():
+            device, _, rest = line.partition(b" ")
+            told = dict(pair.split(b"=", 1) for pair in rest.split() if b"=" in pair)
+            found.append((device, _traffic(*map(told.get, (b"rbytes", b"wbytes", b"rios", b"wios")))))
         return self._by_device(found)
 
-    def _disk_v1(self, text: bytes | None) -> Mapping[str, Traffic] | None:
-        """Read lines like `8:0 Read 90430464` and `8:0 Write 299008000`; others split the same bytes in another way."""
-        if text is None:
+    def _disk_v1(self, moved: bytes | None, operations: bytes | None) -> Mapping[str, Traffic] | None:
+        """Read lines like `8:0 Read 90430464` and `8:0 Write 299008000`; others split the same in another way."""
+        if moved is None:
             return None
-        told: dict[str, dict[str, int | None]] = {}
-        for line in text.decode("ascii", "replace").splitlines():
-            parts = line.split()
-            if len(parts) == 3:
-                told.setdefault(parts[0], {})[parts[1]] = _whole(parts[2])
-        return self._by_device([(number, by.get("Read"), by.get("Write")) for number, by in told.items()])
+        bytes_by, counts_by = _by_kind(moved), _by_kind(operations or b"")
+        rows = (
+            (device, _traffic(kinds.get(b"Read"), kinds.get(b"Write"), *map(counts_by.get(device, {}).get, _KINDS)))
+            for device, kinds in bytes_by.items()
+        )
+        return self._by_device(rows)
 
-    def _by_device(self, rows: Iterable[tuple[str, int | None, int | None]]) -> Mapping[str, Traffic]:
+    def _by_device(self, rows: Iterable[tuple[bytes, Traffic | None]]) -> Mapping[str, Traffic]:
         return {
-            name: Traffic(read, written)
-            for number, read, written in rows
-            if read is not None and written is not None and not _NO_DEVICES.match(name := self._device(number))
+            name: traffic
+            for device, traffic in rows
+            if traffic is not None and not _NO_DEVICES.match(name := self._device(device))
         }
 
-    def _device(self, number: str) -> str:
+    def _device(self, device: bytes) -> str:
         """Return the name of a block device, like sda; its major:minor number where the kernel has no name for it."""
-        if number not in self._names:
+        if device not in self._names:
             if len(self._names) >= 4096:  # devices come and go; a number may be given again
                 self._names.clear()
+            told = device.decode("ascii", "replace")
             try:
-                self._names[number] = (self._blocks / number).readlink().name
+                self._names[device] = (self._blocks / told).readlink().name
             except (OSError, ValueError):
-                self._names[number] = number
-        return self._names[number]
+                self._names[device] = told
+        return self._names[device]
 
 
-@functools.lru_cache(
-    maxsize=1024
-)  # the answer hardly ever changes, and taking it apart costs as much as three readings
+_KINDS = (b"Read", b"Write")
+
+
+# The answer hardly ever changes, and taking it apart costs as much as three readings.
+@functools.lru_cache(maxsize=1024)
 def _paths(told: bytes, container_id: str) -> Mapping[str, str] | None:
     """Return the container's cgroup by controller ("" is v2); None where no path carries its id.
 
@@ -164,61 +228,65 @@ def _paths(told: bytes, container_id: str) -> Mapping[str, str] | None:
     return found if proven else None
 
 
-def _network(text: bytes | None) -> Mapping[str, Traffic] | None:
-    """Read received and sent bytes, the first and ninth column of net/dev."""
+def _network(text: bytes | None) -> Mapping[str, Link] | None:
+    """Read bytes, errors and drops, received (columns 1 to 8) and sent (9 to 16), of net/dev."""
     if text is None:
         return None
-    found: dict[str, Traffic] = {}
-    for line in text.decode("ascii", "replace").splitlines()[2:]:
-        name, _, rest = line.partition(":")
-        columns = rest.split()
-        if (name := name.strip()) in _NO_INTERFACES or len(columns) < 9:
+    found: dict[str, Link] = {}
+    for line in text.splitlines()[2:]:
+        name, _, rest = line.partition(b":")
+        if (name := name.strip()) in _NO_INTERFACES:
             continue
-        received, sent = _whole(columns[0]), _whole(columns[8])
+        columns = rest.split()
+        if len(columns) < 12:
+            continue
+        received, sent = whole(columns[0]), whole(columns[8])
         if received is not None and sent is not None:
-            found[name] = Traffic(received, sent)
+            others = (whole(columns[position]) for position in (2, 10, 3, 11))
+            found[name.decode("utf-8", "replace")] = Link(received, sent, *others)
     return found
 
 
-def _read(path: str) -> bytes | None:
-    """Return a file's bytes, None where it cannot be read; O_NONBLOCK keeps what is no file from holding up the reader."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+def _pressure(folder: str) -> Mapping[tuple[Resource, Stall], float] | None:
+    """Read lines like `some avg10=0.00 avg60=0.00 avg300=0.00 total=133` of the three pressure files."""
+    found: dict[tuple[Resource, Stall], float] = {}
+    for resource in _RESOURCES:
+        text = read(f"{folder}/{resource}.pressure") or b""
+        for line in text.splitlines():
+            kind, _, rest = line.partition(b" ")
+            total = whole(rest.rpartition(b"total=")[2])
+            for stall in _STALLS:
+                if total is not None and kind == stall.encode():
+                    found[resource, stall] = total / 1e6
+    return found or None
+
+
+def _by_kind(text: bytes) -> dict[bytes, dict[bytes, bytes]]:
+    found: dict[bytes, dict[bytes, bytes]] = {}
+    for line in text.splitlines():
+        parts = line.split()
+        if len(parts) == 3:
+            found.setdefault(parts[0], {})[parts[1]] = parts[2]
+    return found
+
+
+def _traffic(
+    read_bytes: bytes | None, written_bytes: bytes | None, reads: bytes | None, writes: bytes | None
+) -> Traffic | None:
+    read_number, written_number = whole(read_bytes), whole(written_bytes)
+    if read_number is None or written_number is None:
         return None
-    try:
-        text = os.read(file, FILE_CAP)
-        # The kernel ends a read early only where the next line does not fit into its page: what is shorter is whole.
-        while SHORT <= len(text) < FILE_CAP and (more := os.read(file, FILE_CAP)):
-            text += more
-    except OSError:
-        return None
-    finally:
-        os.close(file)
-    return text
+    return Traffic(read_number, written_number, whole(reads), whole(writes))
 
 
-def _table(text: bytes | None) -> dict[str, int]:
-    pairs = (line.split() for line in (text or b"").decode("ascii", "replace").splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+def _quota(quota: bytes | None = None, period: bytes | None = None) -> float | None:
+    """Return CPUs; v2 writes "max" and v1 -1 where there is no limit, neither of which is a number without a sign."""
+    most, of = number(quota), number(period)
+    return most / of if most is not None and of else None
 
 
-def _field(text: bytes | None, name: bytes) -> int | None:
-    """Return one number of a long table without parsing the rest."""
-    _, found, rest = (b"\n" + (text or b"")).partition(b"\n" + name + b" ")
-    return _number(rest.partition(b"\n")[0]) if found else None
-
-
-def _number(text: bytes | None) -> int | None:
-    return _whole(text.decode("ascii", "replace").strip()) if text else None
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() and text.isascii() else None
-
-
-def _scaled(value: int | None, per_second: float) -> float | None:
-    return None if value is None else value / per_second
+def _known(values: Mapping[str, int | None]) -> Mapping[str, int] | None:
+    return {name: value for name, value in values.items() if value is not None} or None
 
 
 def _working_set(used: int | None, inactive: int | None) -> int | None:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from otel_agent.errors import ReadError, Unavailable
 
 SOCKET = Path("/var/run/docker.sock")
+PODMAN = Path("run/podman/podman.sock")  # below the host's root; Podman answers the same questions there
 OLDEST_API, NEWEST_API = (
     (1, 41),
     (1, 52),
@@ -47,14 +48,18 @@ class Address:
 
 
 def find_address(environ: Mapping[str, str], root: Path) -> Address:
-    """Return the engine's address from DOCKER_HOST, or the usual socket; raises Unavailable for what cannot be used.
+    """Return the engine's address from DOCKER_HOST, or the first usual socket there is; raises Unavailable for what cannot be used.
 
-    Where the host's root is mounted elsewhere, its /run/docker.sock counts too (/var/run is an absolute link on hosts).
+    Usual are Docker's, the user's own Docker (rootless), Podman's and the user's own Podman. Where the host's root is mounted
+    elsewhere, its sockets count too (/var/run is an absolute link on hosts).
     """
     named = environ.get("DOCKER_HOST", "").strip()
     if not named:
-        elsewhere = root / "run/docker.sock"
-        return Address(elsewhere if root != Path("/") and not SOCKET.exists() and elsewhere.exists() else SOCKET)
+        mine = [Path(folder)] if (folder := environ.get("XDG_RUNTIME_DIR", "").strip()).startswith("/") else []
+        usual = [SOCKET, *([root / "run/docker.sock"] if root != Path("/") else [])]
+        usual += [*(folder / "docker.sock" for folder in mine), root / PODMAN]
+        usual += [folder / "podman/podman.sock" for folder in mine]
+        return Address(next((path for path in usual if path.exists()), SOCKET))
     remedy = f"set DOCKER_HOST to unix://{SOCKET} or tcp://host:port, or unset it"
     try:
         parts = urlsplit(named)
@@ -105,6 +110,7 @@ class Engine:
         self.timeout_s = timeout_s
         self.api = ""  # negotiated again after each call that failed: the engine may have been replaced
         self.version: str | None = None
+        self.kind = "docker"
 
     def get(self, path: str) -> Any:
         """Return the JSON answer of one GET; raises MissingError for 404, ReadError for everything else that goes wrong."""
@@ -133,6 +139,14 @@ class Engine:
             link.until += lifetime_s
             yield self._split(response)
 
+    def text(self, path: str, cap: int) -> bytes:
+        """Return the first `cap` bytes of an answer that is no JSON; raises as `get` does."""
+        if not self.api:
+            self.negotiate()
+        path = f"/v{self.api}{path}"
+        with self._errors(path), self._connect() as connected:
+            return self._request(_Link(connected, self.timeout_s), path).read(cap)
+
     def negotiate(self) -> None:
         """Agree on an API version; raises ReadError without a sound answer, Unavailable where the engine is too old."""
         told = self._ask("/version")
@@ -145,6 +159,9 @@ class Engine:
             raise Unavailable(reason, f"update it: Engine 20.10 (API {_dotted(OLDEST_API)}) is the oldest that is read")
         self.api = _dotted(max(min(newest, NEWEST_API), oldest or OLDEST_API))
         self.version = told["Version"] if isinstance(told.get("Version"), str) else None
+        parts = told.get("Components")
+        names = [str(part.get("Name")) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+        self.kind = "podman" if any("podman" in name.lower() for name in names) else "docker"
 
     def _ask(self, path: str) -> Any:
         with self._errors(path), self._connect() as connected:

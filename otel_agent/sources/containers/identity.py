@@ -1,13 +1,19 @@
 """What the engine says about one container: its answers to list and inspect, turned into one frozen record. No I/O."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 Status = Literal["running", "stopped", "restarting"]
+Health = Literal["starting", "healthy", "unhealthy"]
+HEALTHS: tuple[Health, ...] = ("starting", "healthy", "unhealthy")
+MODEL_LABEL = "otel-llm.model"  # names the model that a container serves, where its command line does not
+COMMAND_WORDS, WORD_LENGTH = 128, 512  # of a command line, what is kept
+_LABEL_LENGTH = 256
 _GPU_DRIVERS = ("", "nvidia", "nvidia.cdi", "nvidia.runtime-hook", "cdi")
 
 
@@ -16,13 +22,15 @@ class GpuClaim:
     """The GPUs a container was declared to get; what it uses in fact, only the driver can tell.
 
     `enabled` is None where the declaration leaves it open. `indices` is None where the declaration does not tell them: `every` GPU
-    was asked for, or `ids` name them by UUID or in another way.
+    was asked for, or `ids` name them by UUID or in another way, or `minors` by the number of their device node.
     """
 
     enabled: bool | None = None
     every: bool = False
     indices: tuple[int, ...] | None = None
     ids: tuple[str, ...] = ()
+    minors: tuple[int, ...] = ()
+    weak: bool = False  # an environment that the image may have brought along
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,14 @@ class Identity:
     pid: int | None = None  # as the host counts
     own_network: bool | None = None  # False: it shares the host's or another container's
     gpu: GpuClaim = GpuClaim()
+    health: Health | None = None  # None without a health check
+    oom_killed: bool | None = None  # of its last run: whether the kernel ended a process of it for want of memory
+    finished_s: float | None = None  # when the last run that is over ended; None before its first run
+    labels: tuple[tuple[str, str], ...] = ()  # those on the allow-list
+    memory_limit_bytes: int | None = None  # as declared; None also where no limit is
+    model_label: str | None = None
+    cuda_visible: str | None = None  # CUDA_VISIBLE_DEVICES as the container was given it
+    command: tuple[str, ...] = field(default=(), repr=False)  # may hold secrets: looked through, never published
 
     @property
     def status(self) -> Status:
@@ -49,8 +65,8 @@ class Identity:
         return "running" if self.state in ("running", "paused") else "stopped"
 
 
-def from_list(entry: object) -> Identity | None:
-    """Return what one entry of the list tells; None where it has no id."""
+def from_list(entry: object, labels: Sequence[str] = ()) -> Identity | None:
+    """Return what one entry of the list tells; None where it has no id. `labels` are patterns of those to keep."""
     told = _Told(entry)
     if not (found := told.get("Id", str)):
         return None
@@ -63,10 +79,13 @@ def from_list(entry: object) -> Identity | None:
         with_tag(told.get("Image", str) or ""),
         told.get("State", str) or "",
         created_s=told.get("Created", int),
+        health=_health(told.part("Health").get("Status", str)) or _health_in(told.get("Status", str) or ""),
+        labels=_chosen(told.part("Labels").facts, labels),
+        model_label=told.part("Labels").get(MODEL_LABEL, str),
     )
 
 
-def from_inspect(answer: object, listed: Identity) -> Identity:
+def from_inspect(answer: object, listed: Identity, labels: Sequence[str] = ()) -> Identity:
     """Return what an inspection tells; `listed` stands in for what is missing in it."""
     told = _Told(answer)
     state, host, config = told.part("State"), told.part("HostConfig"), told.part("Config")
@@ -85,6 +104,46 @@ def from_inspect(answer: object, listed: Identity) -> Identity:
         pid=(state.get("Pid", int) or None) if alive else None,
         own_network=None if mode is None else mode != "host" and not mode.startswith("container:"),
         gpu=gpu_claim(host.facts, config.facts),
+        health=_health(state.part("Health").get("Status", str)) if alive else None,
+        oom_killed=state.get("OOMKilled", bool),
+        finished_s=_epoch(state.get("FinishedAt", str)),
+        labels=_chosen(config.part("Labels").facts, labels) or listed.labels,
+        model_label=config.part("Labels").get(MODEL_LABEL, str) or listed.model_label,
+        memory_limit_bytes=host.get("Memory", int) or None,
+        cuda_visible=_environ(config).get("CUDA_VISIBLE_DEVICES"),
+        command=_command(told, config),
+    )
+
+
+def _command(told: "_Told", config: "_Told") -> tuple[str, ...]:
+    """Return what was started: path and arguments as the engine resolved them, else entry point and command."""
+    if path := told.get("Path", str):
+        words = [path, *(told.get("Args", list) or ())]
+    else:
+        words = [*(config.get("Entrypoint", list) or ()), *(config.get("Cmd", list) or ())]
+    return tuple(word[:WORD_LENGTH] for word in words[:COMMAND_WORDS] if isinstance(word, str))
+
+
+def _environ(config: "_Told") -> dict[str, str]:
+    texts = (text for text in config.get("Env", list) or () if isinstance(text, str))
+    return dict(text.split("=", 1) for text in texts if "=" in text)
+
+
+def _health(told: str | None) -> Health | None:
+    return next((health for health in HEALTHS if health == told), None)
+
+
+def _health_in(status: str) -> Health | None:
+    """Read `Up 5 minutes (healthy)` and `Up 2 seconds (health: starting)`: before API 1.52 the list tells health in no other way."""
+    found = re.search(r"\((?:health: )?(starting|healthy|unhealthy)\)\Z", status)
+    return _health(found[1]) if found else None
+
+
+def _chosen(labels: Mapping[str, Any], patterns: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, value[:_LABEL_LENGTH])
+        for name, value in sorted(labels.items())
+        if isinstance(value, str) and any(fnmatchcase(name, pattern) for pattern in patterns)
     )
 
 
@@ -100,18 +159,31 @@ def gpu_claim(host: Mapping[str, Any], config: Mapping[str, Any]) -> GpuClaim:
     ]
     if requests:
         return _requested(requests)
+    if mounted := _mounted(host_told):
+        return _named(mounted)
     if host_told.get("Runtime", str) == "nvidia":
-        texts = [text for text in config_told.get("Env", list) or () if isinstance(text, str)]
-        visible = dict(text.split("=", 1) for text in texts if "=" in text).get("NVIDIA_VISIBLE_DEVICES", "")
-        return GpuClaim(enabled=False, indices=()) if visible in ("", "none", "void") else _named(visible.split(","))
-    nodes = (_Told(device).get("PathOnHost", str) or "" for device in host_told.get("Devices", list) or ())
+        visible = _environ(config_told).get("NVIDIA_VISIBLE_DEVICES", "")
+        if visible in ("", "none", "void"):
+            return GpuClaim(enabled=False, indices=())
+        return replace(_named(visible.split(",")), weak=visible == "all")
+    nodes = [_Told(device).get("PathOnHost", str) or "" for device in host_told.get("Devices", list) or ()]
     if any(re.fullmatch(r"/dev/(nvidia\d+|dri|dri/renderD\d+|kfd)", node) for node in nodes):
-        return GpuClaim(enabled=True)
+        minors = (re.fullmatch(r"/dev/nvidia(\d+)", node) for node in nodes)
+        return GpuClaim(enabled=True, minors=tuple(int(found[1]) for found in minors if found))
     if not host or host_told.get("Privileged", bool):
         return (
             GpuClaim()
         )  # a privileged container sees every device node of the host; whether it uses one is not declared
     return GpuClaim(enabled=False, indices=())
+
+
+def _mounted(host: "_Told") -> list[str]:
+    """Return the GPUs named by the files that are mounted below the folder which NVIDIA's toolkit reads as a list of them."""
+    mounts = [text.split(":") for text in host.get("Binds", list) or () if isinstance(text, str)]
+    targets = [parts[1] for parts in mounts if len(parts) > 1]
+    targets += [_Told(mount).get("Target", str) or "" for mount in host.get("Mounts", list) or ()]
+    found = (re.fullmatch(r"/var/run/nvidia-container-devices/([^/]+)", target) for target in targets)
+    return [match[1] for match in found if match]
 
 
 def _asks_for_gpus(request: "_Told") -> bool:

@@ -1,66 +1,79 @@
 """The metrics of a GPU: the names of semantic conventions for hardware where they have one, our own where they have none.
 
-Series carry the UUID alone; index, name and driver version stand once, on the info series, and are joined by `hw.id`.
+Series carry the UUID alone; index, name and versions stand once, on the info series, and are joined by `hw.id`. A MIG device is one more
+`hw.id`, whose info series names its GPU. What goes wrong is in `metrics_health`, what moves over links and in pipes in `metrics_depth`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 from otel_agent.catalogue import Metric, Point
-from otel_agent.sources.gpu.snapshot import STATUSES, GpuReading, GpuSnapshot
+from otel_agent.sources.gpu.metrics_depth import DEPTH
+from otel_agent.sources.gpu.metrics_health import HEALTH
+from otel_agent.sources.gpu.points import attributes, described, mapped, one, several, states, with_parts
+from otel_agent.sources.gpu.processes import PROCESSES_MAX
+from otel_agent.sources.gpu.snapshot import ANSWERS, STATUSES, GpuReading, GpuSnapshot
 
-PROCESSES_MAX = 64  # of one GPU with a series of their own, those with most memory first; all are counted
+__all__ = ["METRICS", "PROCESSES_MAX"]
 
-Value = float | bool | None
-
-
-def _id(gpu: GpuReading) -> dict[str, str]:
-    return {"hw.id": gpu.identity.id}
-
-
-def _typed(gpu: GpuReading) -> dict[str, str]:
-    return {"hw.id": gpu.identity.id, "hw.type": "gpu"}
-
-
-def _one(
-    value: Callable[[GpuReading], float | None], attributes: Callable[[GpuReading], dict[str, str]] = _id
-) -> Callable[[GpuSnapshot], Iterable[Point]]:
-    """Make the points of a row that has one series a GPU."""
-    return lambda snapshot: [(value(gpu), attributes(gpu)) for gpu in snapshot.gpus]
-
-
-def _several(
-    key: str,
-    values: Callable[[GpuReading], Iterable[tuple[str, Value]]],
-    attributes: Callable[[GpuReading], dict[str, str]] = _id,
-) -> Callable[[GpuSnapshot], Iterable[Point]]:
-    """Make the points of a row that has a series for each value of one attribute, too."""
-    return lambda snapshot: [
-        (_number(value), attributes(gpu) | {key: name}) for gpu in snapshot.gpus for name, value in values(gpu)
-    ]
-
-
-def _number(value: Value) -> float | None:
-    return int(value) if isinstance(value, bool) else value
+# How semantic conventions name the temperatures at which something happens.
+_LIMITS: Mapping[str, tuple[str, str]] = {
+    "shutdown": ("gpu", "high.critical"),
+    "slowdown": ("gpu", "throttled"),
+    "gpu_max": ("gpu", "high.degraded"),
+    "memory_max": ("memory", "high.degraded"),
+}
 
 
 def _info(snapshot: GpuSnapshot) -> Iterator[Point]:
     for gpu in snapshot.gpus:
-        told = {
-            "hw.name": gpu.identity.name,
+        identity = gpu.identity
+        told: dict[str, str | int | None] = {
+            "hw.name": identity.name,
             "hw.driver_version": snapshot.driver_version,
-            "otel_llm.gpu.index": gpu.identity.index,
+            "otel_llm.gpu.index": identity.index,
+            "hw.serial_number": identity.serial,
+            "hw.firmware_version": identity.firmware_version,
+            "otel_llm.gpu.pci_address": identity.pci_bus_id,
+            "otel_llm.gpu.cuda_version": snapshot.cuda_version,
         }
-        yield 1, _id(gpu) | {key: value for key, value in told.items() if value is not None}
+        yield 1, described(identity.id, told)
 
 
-def _process_memory(snapshot: GpuSnapshot) -> Iterator[Point]:
+def _instances(snapshot: GpuSnapshot) -> Iterator[Point]:
     for gpu in snapshot.gpus:
-        largest = sorted(gpu.processes or (), key=lambda process: process.memory_used_bytes or 0, reverse=True)[
-            :PROCESSES_MAX
-        ]
-        for process in largest:
-            name = {"otel_llm.process.name": process.name} if process.name is not None else {}
-            yield process.memory_used_bytes, _id(gpu) | {"process.pid": process.pid} | name
+        for part in gpu.instances:
+            told: dict[str, str | int | None] = {
+                "hw.parent": part.parent,
+                "hw.name": part.name,
+                "otel_llm.gpu.instance.id": part.gpu_instance,
+                "otel_llm.gpu.instance.compute.id": part.compute_instance,
+                "otel_llm.gpu.instance.multiprocessors": part.multiprocessors,
+            }
+            yield 1, described(part.uuid, told)
+
+
+def _temperature_limits(snapshot: GpuSnapshot) -> Iterator[Point]:
+    for gpu in snapshot.gpus:
+        for name, celsius in (gpu.temperature_limits_celsius or {}).items():
+            place, kind = _LIMITS[name]
+            yield (
+                celsius,
+                attributes(gpu.identity.id, True, ("hw.sensor_location", place), ("hw.limit_type", kind)),
+            )
+
+
+def _clocks(gpu: GpuReading) -> Iterator[tuple[str, float | None]]:
+    yield "graphics", gpu.clock_graphics_hz
+    yield "sm", gpu.clock_sm_hz
+    yield "memory", gpu.clock_memory_hz
+    yield "video", gpu.clock_video_hz
+
+
+def _clock_limits(gpu: GpuReading) -> Iterator[tuple[str, float | None]]:
+    yield "graphics", gpu.clock_graphics_max_hz
+    yield "sm", gpu.clock_sm_max_hz
+    yield "memory", gpu.clock_memory_max_hz
+    yield "video", gpu.clock_video_max_hz
 
 
 METRICS: tuple[Metric[GpuSnapshot], ...] = (
@@ -70,28 +83,64 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "",
         "What a GPU is: always 1, the meaning is in the attributes.",
         _info,
-        attributes=("hw.id", "hw.name", "hw.driver_version", "otel_llm.gpu.index"),
+        attributes=(
+            "hw.id",
+            "hw.name",
+            "hw.driver_version",
+            "hw.serial_number",
+            "hw.firmware_version",
+            "otel_llm.gpu.index",
+            "otel_llm.gpu.pci_address",
+            "otel_llm.gpu.cuda_version",
+        ),
         note="Semantic conventions put name and driver version on every series; here they stand once and are joined by hw.id.",
+    ),
+    Metric(
+        "otel_llm.gpu.instance.info",
+        "gauge",
+        "",
+        "What a MIG device is, and of which GPU: always 1, the meaning is in the attributes.",
+        _instances,
+        attributes=(
+            "hw.id",
+            "hw.parent",
+            "hw.name",
+            "otel_llm.gpu.instance.id",
+            "otel_llm.gpu.instance.compute.id",
+            "otel_llm.gpu.instance.multiprocessors",
+        ),
+        note="Semantic conventions put name and parent on every series; here they stand once and are joined by hw.id.",
     ),
     Metric(
         "hw.status",
         "updowncounter",
         "1",
         "Operational status of a GPU: 1 for the state it is in, 0 for the others.",
-        _several("hw.state", lambda gpu: ((state, gpu.status == state) for state in STATUSES), _typed),
+        states("hw.state", STATUSES, lambda gpu: gpu.status, typed=True),
         attributes=("hw.id", "hw.type", "hw.state"),
+    ),
+    Metric(
+        "otel_llm.gpu.answer.status",
+        "updowncounter",
+        "1",
+        "How the driver answers for a GPU: 1 for the state, 0 for the others; stuck is a call that does not come back.",
+        states("otel_llm.state", ANSWERS, lambda gpu: gpu.answer),
+        attributes=("hw.id", "otel_llm.state"),
+        note="hw.status says failed for both; that a driver hangs, rather than refuses, has no name.",
     ),
     Metric(
         "hw.gpu.utilization",
         "gauge",
         "1",
         "Share of time in which a task of the GPU was busy, over the driver's sample period of up to a second.",
-        _several(
+        several(
             "hw.gpu.task",
             lambda gpu: (
                 ("general", gpu.utilization),
                 ("encoder", gpu.encoder_utilization),
                 ("decoder", gpu.decoder_utilization),
+                ("jpeg", gpu.jpeg_utilization),
+                ("optical_flow", gpu.optical_flow_utilization),
             ),
         ),
         attributes=("hw.id", "hw.gpu.task"),
@@ -101,7 +150,7 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "1",
         "Share of time in which device memory was read or written.",
-        _one(lambda gpu: gpu.memory_controller_utilization),
+        one(lambda gpu: gpu.memory_controller_utilization),
         attributes=("hw.id",),
         note="hw.gpu.memory.utilization is the share of memory in use; how busy its controller is has no name.",
     ),
@@ -110,7 +159,7 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "updowncounter",
         "By",
         "GPU memory in use, without what the driver reserves.",
-        _one(lambda gpu: gpu.memory_used_bytes),
+        with_parts(lambda gpu: gpu.memory_used_bytes, lambda part: part.memory_used_bytes),
         attributes=("hw.id",),
     ),
     Metric(
@@ -118,7 +167,7 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "updowncounter",
         "By",
         "Size of the GPU memory.",
-        _one(lambda gpu: gpu.memory_total_bytes),
+        with_parts(lambda gpu: gpu.memory_total_bytes, lambda part: part.memory_total_bytes),
         attributes=("hw.id",),
     ),
     Metric(
@@ -126,35 +175,86 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "1",
         "GPU memory in use as a share of all of it.",
-        _one(lambda gpu: gpu.memory_utilization),
+        with_parts(
+            lambda gpu: gpu.memory_utilization,
+            lambda part: (
+                part.memory_used_bytes / part.memory_total_bytes
+                if part.memory_used_bytes is not None and part.memory_total_bytes
+                else None
+            ),
+        ),
         attributes=("hw.id",),
+    ),
+    Metric(
+        "otel_llm.gpu.memory.reserved",
+        "updowncounter",
+        "By",
+        "GPU memory that the driver keeps for itself.",
+        one(lambda gpu: gpu.memory_reserved_bytes),
+        attributes=("hw.id",),
+        note="hw.gpu.memory.usage and limit leave it out and in; the part itself has no name.",
     ),
     Metric(
         "hw.temperature",
         "gauge",
         "Cel",
         "Temperature of the GPU and of its memory.",
-        _several(
+        several(
             "hw.sensor_location",
             lambda gpu: (("gpu", gpu.temperature_celsius), ("memory", gpu.memory_temperature_celsius)),
-            _typed,
+            typed=True,
         ),
         attributes=("hw.id", "hw.type", "hw.sensor_location"),
+    ),
+    Metric(
+        "hw.temperature.limit",
+        "gauge",
+        "Cel",
+        "Temperatures at which the GPU shuts down (high.critical), lowers its clocks (throttled), or should not work any longer (high.degraded).",
+        _temperature_limits,
+        attributes=("hw.id", "hw.type", "hw.sensor_location", "hw.limit_type"),
+    ),
+    Metric(
+        "otel_llm.gpu.temperature.margin",
+        "gauge",
+        "Cel",
+        "Degrees left until the driver lowers the clocks for heat.",
+        one(lambda gpu: gpu.temperature_margin_celsius),
+        attributes=("hw.id",),
+        note="Newer boards tell this margin rather than a limit in degrees; conventions have no name for it.",
     ),
     Metric(
         "hw.power",
         "gauge",
         "W",
-        "Power drawn by the whole board.",
-        _one(lambda gpu: gpu.power_watts, _typed),
+        "Power drawn by the whole board, averaged by the driver over a second where the GPU can (A100 and before: the present draw).",
+        one(lambda gpu: gpu.power_watts, typed=True),
         attributes=("hw.id", "hw.type"),
+    ),
+    Metric(
+        "otel_llm.gpu.power.instant",
+        "gauge",
+        "W",
+        "Power drawn by the whole board at this moment.",
+        one(lambda gpu: gpu.power_instant_watts),
+        attributes=("hw.id",),
+        note="hw.power is one figure; the driver has an average and a present one.",
+    ),
+    Metric(
+        "otel_llm.gpu.power.memory",
+        "gauge",
+        "W",
+        "Power drawn by the GPU's memory, as part of the board's.",
+        one(lambda gpu: gpu.power_memory_watts),
+        attributes=("hw.id",),
+        note="hw.power of a part of a board would be counted twice in its sum.",
     ),
     Metric(
         "hw.energy",
         "counter",
         "J",
         "Energy used by the whole board since the driver was loaded.",
-        _one(lambda gpu: gpu.energy_joules, _typed),
+        one(lambda gpu: gpu.energy_joules, typed=True),
         attributes=("hw.id", "hw.type"),
     ),
     Metric(
@@ -162,16 +262,25 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "W",
         "Power limit in force, above which the driver lowers the clocks.",
-        _one(lambda gpu: gpu.power_limit_watts),
+        one(lambda gpu: gpu.power_limit_watts),
         attributes=("hw.id",),
+        note="Semantic conventions know a limit for power supplies and for the host, none for a GPU.",
+    ),
+    Metric(
+        "otel_llm.gpu.power.limit.bound",
+        "gauge",
+        "W",
+        "Between which values the power limit can be set, and the one after a start.",
+        mapped("otel_llm.bound", lambda gpu: gpu.power_bounds_watts),
+        attributes=("hw.id", "otel_llm.bound"),
         note="Semantic conventions know a limit for power supplies and for the host, none for a GPU.",
     ),
     Metric(
         "otel_llm.gpu.clock.speed",
         "gauge",
         "Hz",
-        "Present clock of graphics (the multiprocessors) and of memory.",
-        _several("otel_llm.clock", lambda gpu: (("graphics", gpu.clock_graphics_hz), ("memory", gpu.clock_memory_hz))),
+        "Present clock of graphics, multiprocessors (sm), memory and video.",
+        several("otel_llm.clock", _clocks),
         attributes=("hw.id", "otel_llm.clock"),
         note="hw.cpu.speed is the model; there is none for a GPU.",
     ),
@@ -179,10 +288,8 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "otel_llm.gpu.clock.limit",
         "gauge",
         "Hz",
-        "Highest clock that graphics and memory can have.",
-        _several(
-            "otel_llm.clock", lambda gpu: (("graphics", gpu.clock_graphics_max_hz), ("memory", gpu.clock_memory_max_hz))
-        ),
+        "Highest clock that graphics, multiprocessors (sm), memory and video can have.",
+        several("otel_llm.clock", _clock_limits),
         attributes=("hw.id", "otel_llm.clock"),
         note="hw.cpu.speed.limit is the model; there is none for a GPU.",
     ),
@@ -191,78 +298,37 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "{level}",
         "Performance state (P-state) of the GPU: 0 is the fastest, 15 the slowest.",
-        _one(lambda gpu: gpu.performance_level),
+        one(lambda gpu: gpu.performance_level),
         attributes=("hw.id",),
         note="No convention has it; the level is a rank, so a number rather than sixteen states.",
     ),
     Metric(
-        "otel_llm.gpu.throttle.active",
-        "updowncounter",
+        "hw.fan.speed_ratio",
+        "gauge",
         "1",
-        "Why the clocks are lower than they could be: 1 for each reason that holds now, 0 for the others.",
-        _several("otel_llm.reason", lambda gpu: (gpu.throttle or {}).items()),
-        attributes=("hw.id", "otel_llm.reason"),
-        note="No convention has reasons for lowered clocks.",
-    ),
-    Metric(
-        "otel_llm.gpu.throttle.time",
-        "counter",
-        "s",
-        "Time in which a reason held the clocks down since the driver was loaded.",
-        _several("otel_llm.reason", lambda gpu: (gpu.throttle_time_s or {}).items()),
-        attributes=("hw.id", "otel_llm.reason"),
-        note="No convention has reasons for lowered clocks.",
-    ),
-    Metric(
-        "hw.errors",
-        "counter",
-        "{error}",
-        "Errors of GPU memory (corrected and uncorrected) and replayed PCIe packets since the driver was loaded.",
-        _several(
-            "error.type",
-            lambda gpu: (
-                ("corrected", gpu.ecc_corrected),
-                ("uncorrected", gpu.ecc_uncorrected),
-                ("pcie_replay", gpu.pcie_replays),
-            ),
-            _typed,
+        "Speed of a fan as a share of its highest; boards cooled by the server have none.",
+        several(
+            "hw.sensor_location",
+            lambda gpu: ((f"fan{number}", speed) for number, speed in enumerate(gpu.fan_speed or ())),
         ),
-        attributes=("hw.id", "hw.type", "error.type"),
-    ),
-    Metric(
-        "otel_llm.gpu.row_remap.status",
-        "updowncounter",
-        "1",
-        "Replacement of faulty memory rows: 1 where it waits for a reset (pending), or where it failed (failed).",
-        _several("otel_llm.state", lambda gpu: (("pending", gpu.row_remap_pending), ("failed", gpu.row_remap_failed))),
-        attributes=("hw.id", "otel_llm.state"),
-        note="hw.status sums it up as degraded and predicted_failure; which of several causes it was has no name.",
+        attributes=("hw.id", "hw.sensor_location"),
     ),
     Metric(
         "otel_llm.gpu.mode.enabled",
         "updowncounter",
         "1",
-        "Modes of a GPU that are on (1) or off (0): partitioned into instances (mig), kept started without clients (persistence).",
-        _several("otel_llm.mode", lambda gpu: (("mig", gpu.mig_enabled), ("persistence", gpu.persistence_enabled))),
+        "Modes of a GPU that are on (1) or off (0): partitioned (mig), kept started without clients (persistence), memory with ECC (ecc).",
+        several(
+            "otel_llm.mode",
+            lambda gpu: (
+                ("mig", gpu.mig_enabled),
+                ("persistence", gpu.persistence_enabled),
+                ("ecc", gpu.ecc_enabled),
+            ),
+        ),
         attributes=("hw.id", "otel_llm.mode"),
         note="No convention has modes of a GPU.",
     ),
-    Metric(
-        "otel_llm.gpu.process.count",
-        "updowncounter",
-        "{process}",
-        "Processes with a context on the GPU.",
-        _one(lambda gpu: None if gpu.processes is None else len(gpu.processes)),
-        attributes=("hw.id",),
-        note="system.process.count counts those of the host.",
-    ),
-    Metric(
-        "otel_llm.gpu.process.memory.usage",
-        "updowncounter",
-        "By",
-        f"GPU memory of each process, of at most the {PROCESSES_MAX} with most of it on a GPU.",
-        _process_memory,
-        attributes=("hw.id", "process.pid", "otel_llm.process.name"),
-        note="process.memory.usage is host memory. The name is the kernel's (comm), which conventions do not have.",
-    ),
+    *HEALTH,
+    *DEPTH,
 )

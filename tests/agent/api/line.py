@@ -21,7 +21,7 @@ from otel_agent.schedule import Worker
 from otel_agent.serve import Listener
 from otel_agent.settings import Settings
 from otel_agent.sources.containers.identity import GpuClaim, Identity
-from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Traffic, Usage
+from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Link, Usage
 from otel_agent.sources.gpu.snapshot import GpuIdentity, GpuProcess, GpuReading, GpuSnapshot
 from otel_agent.sources.host.snapshot import Cpu, Filesystem, HostSnapshot, Interface, Memory, Network
 from otel_agent.store.store import open_store
@@ -82,7 +82,7 @@ def read_containers():
             memory_usage_bytes=900,
             memory_working_set_bytes=700,
             memory_limit_bytes=1_000,
-            network={"eth0": Traffic(50, 60), "eth1": Traffic(5, 6)},
+            network={"eth0": Link(50, 60), "eth1": Link(5, 6)},
         ),
         cpu_usage_cpus=1.5,
     )

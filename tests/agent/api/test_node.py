@@ -56,6 +56,8 @@ def test_gpu_tells_every_fact_and_null_for_the_rest(line):
         "gpu_id": 0,
         "gpu_uuid": UUIDS[0],
         "gpu_name": "NVIDIA H200",
+        "status": "ok",
+        "instances": [],
         "utilization_percent": 50.0,
         "memory_used_bytes": 30_000,
         "memory_total_bytes": 120_000,
@@ -68,7 +70,7 @@ def test_gpu_tells_every_fact_and_null_for_the_rest(line):
             {"pid": 17, "name": "python3", "memory_used_bytes": 500},
         ],
     }
-    known = {"gpu_id": 1, "gpu_uuid": UUIDS[1], "gpu_name": "NVIDIA H200"}
+    known = {"gpu_id": 1, "gpu_uuid": UUIDS[1], "gpu_name": "NVIDIA H200", "status": "ok", "instances": []}
     assert silent == {"timestamp": silent["timestamp"], **known, **{name: None for name in told if name not in known}}
 
 

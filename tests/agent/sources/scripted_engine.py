@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from waiting import until
 
@@ -31,6 +32,9 @@ class ScriptedEngine:
             e["Id"]: e for e in json.loads((RECORDING / "list.json").read_text())
         }
         self.faults: dict[str, str] = {}
+        self.logs: dict[str, bytes] = {}
+        self.stats: dict[str, Any] = {}
+        self.past: list[tuple[int, bytes]] = []  # events that are told again to whoever asks since when
         self.calls: list[str] = []
         self.prefixes: set[str] = set()
         self._lock = threading.Lock()
@@ -39,6 +43,10 @@ class ScriptedEngine:
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
         self._listener: socket.socket | None = None
+
+    def by_name(self) -> dict[str, dict[str, Any]]:
+        """Return the inspections by the containers' names."""
+        return {answer["Name"].lstrip("/"): answer for answer in self.containers.values()}
 
     @property
     def host(self) -> dict[str, str]:
@@ -73,11 +81,15 @@ class ScriptedEngine:
         self._cut(self._streams)
         until(lambda: not self._streams, "the event stream stayed open")
 
-    def emit(self, action: str, container_id: str) -> None:
-        line = json.dumps(
-            {"Type": "container", "Action": action, "Actor": {"ID": container_id, "Attributes": {}}, "time": 1}
-        )
-        self.emit_raw(line.encode() + b"\n")
+    def emit(self, action: str, container_id: str, time_s: float = 1.0, *, heard: bool = True, **told: str) -> None:
+        """Announce something, or with `heard` off let it happen while nobody listens."""
+        actor = {"ID": container_id, "Attributes": {"name": "told", "image": "told:1", **told}}
+        nanoseconds = round(time_s * 1e9)
+        event = {"Type": "container", "Action": action, "Actor": actor, "time": int(time_s), "timeNano": nanoseconds}
+        line = json.dumps(event).encode() + b"\n"
+        self.past.append((nanoseconds, line))
+        if heard:
+            self.emit_raw(line)
 
     def emit_raw(self, data: bytes) -> None:
         with self._lock:
@@ -133,21 +145,36 @@ class ScriptedEngine:
             bare = bare if bare == "/version" else "/" + bare.split("/", 2)[2]
             self.calls.append(bare)
             fault = self.faults.get(bare, self.faults.get("*"))
+            words = bare.split("/")
         if fault:
             self._fail(link, fault)
         elif bare == "/events":
             link.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             with self._lock:
                 self._streams.add(link)
+                for data in self._since(path):
+                    link.sendall(b"%x\r\n%s\r\n" % (len(data), data))
             link.recv(1)  # comes back when either side closes
         elif bare == "/version":
             _send(link, self.version)
         elif bare == "/containers/json":
             _send(link, list(self.entries.values()))
-        elif found := self.containers.get(bare.split("/")[2]):
+        elif words[-1] == "logs" and words[2] in self.containers:
+            _send(link, None, body=self.logs.get(words[2], b""))
+        elif words[-1] == "stats" and words[2] in self.containers:
+            _send(link, self.stats.get(words[2], {}))
+        elif words[-1] == "json" and (found := self.containers.get(words[2])):
             _send(link, found)
         else:
             _send(link, {"message": "No such container"}, "404 Not Found")
+
+    def _since(self, path: str) -> list[bytes]:
+        asked = parse_qs(urlsplit(path).query).get("since")
+        if not asked:
+            return []
+        seconds, _, fraction = asked[0].partition(".")
+        since = int(seconds) * 10**9 + int(fraction or 0)
+        return [line for at, line in self.past if at >= since]
 
     def _fail(self, link: socket.socket, fault: str) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"

@@ -13,10 +13,11 @@ from waiting import until
 from otel_agent.catalogue import problems, values
 from otel_agent.sources.containers.identity import GpuClaim, Identity, split_image, with_tag
 from otel_agent.sources.containers.metrics import METRICS
-from otel_agent.sources.containers.read import ContainerReader, open_containers
+from otel_agent.sources.containers.read import ContainerReader, Wishes, open_containers
 from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot
 
 NOW = 1795259576.0  # a moment after the recording, in seconds since the epoch
+FINISHED = {"looping": 1795259575.634058, "stopped": 1795259566.782874}
 NO_GPU = GpuClaim(enabled=False, indices=())
 
 
@@ -48,29 +49,42 @@ def test_the_rows_are_sound() -> None:
 def test_every_container_is_told_whatever_its_state(engine: ScriptedEngine) -> None:
     snapshot = opened(engine)()
 
-    common = {"image": "otel-llm-toy:1", "gpu": NO_GPU, "own_network": True, "restart_count": 0}
+    common = {"image": "otel-llm-toy:1", "gpu": NO_GPU, "own_network": True, "restart_count": 0, "oom_killed": False}
+    command = {name: (told["Path"], *told["Args"]) for name, told in engine.by_name().items()}
     expected = [
         Identity(
             engine.ids["busy"],
             "busy",
+            command=command["busy"],
             state="running",
             created_s=1795259565.540701,
             started_s=1795259565.872418,
             pid=7685,
+            memory_limit_bytes=67108864,
             **common,
         ),
-        Identity(engine.ids["created"], "created", state="created", created_s=1795259567.161747, **common),
+        Identity(
+            engine.ids["created"],
+            "created",
+            command=command["created"],
+            state="created",
+            created_s=1795259567.161747,
+            **common,
+        ),
         Identity(
             engine.ids["looping"],
             "looping",
+            command=command["looping"],
             state="restarting",
             created_s=1795259566.785821,
             exit_code=1,
+            finished_s=FINISHED["looping"],
             **common | {"restart_count": 7},
         ),
         Identity(
             engine.ids["neighbour"],
             "neighbour",
+            command=command["neighbour"],
             state="running",
             created_s=1795259565.880258,
             started_s=1795259566.100665,
@@ -80,13 +94,23 @@ def test_every_container_is_told_whatever_its_state(engine: ScriptedEngine) -> N
         Identity(
             engine.ids["paused"],
             "paused",
+            command=command["paused"],
             state="paused",
             created_s=1795259566.107612,
             started_s=1795259566.47126,
             pid=7802,
             **common,
         ),
-        Identity(engine.ids["stopped"], "stopped", state="exited", created_s=1795259566.498578, exit_code=3, **common),
+        Identity(
+            engine.ids["stopped"],
+            "stopped",
+            command=command["stopped"],
+            state="exited",
+            created_s=1795259566.498578,
+            exit_code=3,
+            finished_s=FINISHED["stopped"],
+            **common,
+        ),
     ]
     assert [container.identity for container in snapshot.containers] == expected
     assert [container.identity.status for container in snapshot.containers] == [
@@ -113,24 +137,50 @@ def test_the_points_of_a_running_and_of_a_stopped_container(engine: ScriptedEngi
 
     busy = {"container.id": engine.ids["busy"], "container.name": "busy"}
     stopped = {"container.id": engine.ids["stopped"], "container.name": "stopped"}
-    states = ("running", "paused", "restarting", "stopped")
+    states = ("running", "paused", "restarting", "created", "stopped", "dead")
     image = {
         "container.image.name": "otel-llm-toy",
+        "container.runtime.name": "docker",
         "otel_llm.container.image.tag": "1",
         "otel_llm.container.gpu.enabled": False,
     }
     eth0 = {**busy, "network.interface.name": "eth0"}
+    received, sent = {**eth0, "network.io.direction": "receive"}, {**eth0, "network.io.direction": "transmit"}
+    stalls = {("cpu", "some"): 22.09837, ("cpu", "full"): 22.085281, ("io", "some"): 8.6e-05}
     assert {row.name: values(row, snapshot) for row in METRICS} == {
         "container.cpu.time": [(2.09, {**busy, "cpu.mode": "user"}), (0.03, {**busy, "cpu.mode": "system"})],
         "container.cpu.usage": [],
+        "otel_llm.container.cpu.limit": [(0.2, busy)],
+        "otel_llm.container.cpu.periods": [
+            (111, {**busy, "otel_llm.period": "all"}),
+            (104, {**busy, "otel_llm.period": "throttled"}),
+        ],
+        "otel_llm.container.cpu.throttled.time": [(7.19620624, busy)],
         "container.memory.usage": [(8708096, busy)],
         "container.memory.working_set": [(8708096 - 3391488, busy)],
+        "container.memory.rss": [(65536, busy)],
+        "container.memory.available": [(67108864 - 8708096 + 3391488, busy)],
         "otel_llm.container.memory.limit": [(67108864, busy)],
-        "container.network.io": [
-            (11600, {**eth0, "network.io.direction": "receive"}),
-            (21050, {**eth0, "network.io.direction": "transmit"}),
+        "otel_llm.container.memory.events": [
+            (0, {**busy, "otel_llm.memory.event": "max"}),
+            (0, {**busy, "otel_llm.memory.event": "oom_kill"}),
         ],
+        "container.paging.faults": [
+            (1456, {**busy, "system.paging.fault.type": "minor"}),
+            (0, {**busy, "system.paging.fault.type": "major"}),
+        ],
+        "container.network.io": [(11600, received), (21050, sent)],
+        "otel_llm.container.network.errors": [(0, received), (0, sent)],
+        "otel_llm.container.network.packet.dropped": [(0, received), (0, sent)],
         "container.disk.io": [],
+        "otel_llm.container.disk.operations": [],
+        "otel_llm.container.pids.count": [(1, busy)],
+        "otel_llm.container.pids.limit": [],
+        "otel_llm.container.pressure.time": [
+            (stalls.get((resource, stall), 0.0), {**busy, "otel_llm.resource": resource, "otel_llm.stall": stall})
+            for resource in ("cpu", "memory", "io")
+            for stall in ("some", "full")
+        ],
         "container.uptime": [(NOW - 1795259565.872418, busy)],
         "otel_llm.container.restart.count": [(0, busy), (0, stopped)],
         "otel_llm.container.created": [(1795259565.540701, busy), (1795259566.498578, stopped)],
@@ -138,7 +188,13 @@ def test_the_points_of_a_running_and_of_a_stopped_container(engine: ScriptedEngi
             *[(int(state == "running"), {**busy, "otel_llm.container.state": state}) for state in states],
             *[(int(state == "stopped"), {**stopped, "otel_llm.container.state": state}) for state in states],
         ],
-        "otel_llm.container.info": [(1, {**busy, **image}), (1, {**stopped, **image})],
+        "otel_llm.container.health.status": [],
+        "otel_llm.container.exit.code": [(3, stopped)],
+        "otel_llm.container.oom_killed": [(0, busy), (0, stopped)],
+        "otel_llm.container.info": [
+            (1, {**busy, **image, "otel_llm.container.numbers": "cgroup"}),
+            (1, {**stopped, **image}),
+        ],
     }
 
 
@@ -238,7 +294,7 @@ def test_containers_whose_files_cannot_be_seen_are_counted_and_not_asked_about_e
     engine: ScriptedEngine, tmp_path: Path
 ) -> None:
     """An agent in a container without the host's pid namespace: identities, no numbers, and no storm of questions."""
-    reader = opened(engine, tmp_path)
+    reader = open_containers(tmp_path, Wishes(stats=False), environ=engine.host, clock=Clock(), wall=lambda: NOW)
     until(lambda: reader().events and not engine.taken(), "the reader keeps asking")
 
     snapshot = reader()

@@ -13,32 +13,95 @@ from agent.sources.scripted_engine import FIXTURES, HYBRID, RECORDING, Clock, Sc
 from otel_agent.catalogue import values
 from otel_agent.sources.containers.metrics import METRICS
 from otel_agent.sources.containers.read import ContainerReader, open_containers
-from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Traffic, Usage
+from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Link, Traffic, Usage
 
-ETH0 = {"eth0": Traffic(11600, 21050)}
-TICKS = Usage(2.135617989, 2.09, 0.03, 8708096, 5316608, 67108864, ETH0, {})  # v1 tells modes in hundredths of a second
-MICROSECONDS = Usage(
-    2.135617,
-    2.09817,
-    0.037447,
-    8708096,
-    5316608,
-    67108864,
-    ETH0,
-    {"nvme0n1": Traffic(90430464, 299008000), "253:7": Traffic(0, 8192)},
+ETH0 = {"eth0": Link(11600, 21050, 0, 0, 0, 0)}
+STALLS = {
+    ("cpu", "some"): 22.09837,
+    ("cpu", "full"): 22.085281,
+    ("memory", "some"): 0.0,
+    ("memory", "full"): 0.0,
+    ("io", "some"): 8.6e-05,
+    ("io", "full"): 0.0,
+}
+TICKS = Usage(  # v1 tells modes in hundredths of a second
+    cpu_s=2.135617989,
+    cpu_user_s=2.09,
+    cpu_system_s=0.03,
+    cpu_limit_cpus=0.2,
+    cpu_periods=111,
+    cpu_throttled_periods=104,
+    cpu_throttled_s=7.19620624,
+    memory_usage_bytes=8708096,
+    memory_working_set_bytes=5316608,
+    memory_limit_bytes=67108864,
+    memory_rss_bytes=65536,
+    memory_events={"max": 0, "oom_kill": 0},
+    faults=1456,
+    major_faults=0,
+    pids=1,
+    network=ETH0,
+    disk={},
+    stalled_s=STALLS,
 )
-IDLE = Usage(0.027828, 0.020956, 0.006872, 233472, 233472, None, ETH0, {})
+MICROSECONDS = replace(
+    TICKS,
+    cpu_s=2.135617,
+    cpu_user_s=2.09817,
+    cpu_system_s=0.037447,
+    cpu_throttled_s=7.196206,
+    memory_rss_bytes=61440,
+    memory_events={"max": 12, "oom": 2, "oom_kill": 1},
+    pids_limit=512,
+    disk={"nvme0n1": Traffic(90430464, 299008000, 8950, 1252), "253:7": Traffic(0, 8192, 0, 2)},
+    stalled_s=STALLS | {("io", "full"): 1.2e-05},
+)
+IDLE = Usage(
+    0.027828,
+    0.020956,
+    0.006872,
+    233472,
+    233472,
+    None,
+    ETH0,
+    {},
+    memory_rss_bytes=61440,
+    faults=1456,
+    major_faults=0,
+    pids=1,
+)
+IDLE_TICKS = Usage(
+    0.027828895, 0.02, 0.0, 221184, 221184, None, ETH0, {}, memory_rss_bytes=53248, faults=1141, major_faults=0
+)
 TREES = {
     "hybrid-cgroupfs-debian-12-kernel-6.18": (
         TICKS,
-        Usage(0.029987908, 0.01, 0.01, 311296, 311296, None, {"eth0": Traffic(11394, 0)}, {}),
+        replace(
+            IDLE_TICKS,
+            cpu_s=0.029987908,
+            cpu_user_s=0.01,
+            cpu_system_s=0.01,
+            cpu_periods=0,
+            cpu_throttled_periods=0,
+            cpu_throttled_s=0.0,
+            memory_usage_bytes=311296,
+            memory_working_set_bytes=311296,
+            pids=1,
+            network={"eth0": Link(11394, 0, 0, 0, 0, 0)},
+        ),
     ),
     "v1-systemd-handmade": (
-        replace(TICKS, disk={"sda": Traffic(90430464, 299008000)}),
-        Usage(0.027828895, 0.02, 0.0, 221184, 221184, None, ETH0, {}),
+        replace(
+            TICKS,
+            disk={"sda": Traffic(90430464, 299008000, 22, 73)},
+            memory_events={"max": 12, "oom_kill": 1},
+            pids_limit=512,
+            stalled_s=None,
+        ),
+        IDLE_TICKS,
     ),
-    "v2-systemd-handmade": (replace(MICROSECONDS), IDLE),
-    "v2-cgroupfs-handmade": (replace(MICROSECONDS), IDLE),
+    "v2-systemd-handmade": (MICROSECONDS, IDLE),
+    "v2-cgroupfs-handmade": (MICROSECONDS, IDLE),
 }
 
 
@@ -104,7 +167,19 @@ DAMAGES = {
     "cpuacct/cpuacct.usage": {"cpu_s": None},
     "cpuacct/cpuacct.stat": {"cpu_user_s": None, "cpu_system_s": None},
     "memory/memory.usage_in_bytes": {"memory_usage_bytes": None, "memory_working_set_bytes": None},
-    "memory/memory.stat": {"memory_working_set_bytes": None, "memory_limit_bytes": None},
+    "memory/memory.stat": {
+        "memory_working_set_bytes": None,
+        "memory_limit_bytes": None,
+        "memory_rss_bytes": None,
+        "faults": None,
+        "major_faults": None,
+    },
+    "memory/memory.failcnt": {"memory_events": {"oom_kill": 0}},
+    "memory/memory.oom_control": {"memory_events": {"max": 0}},
+    "cpu/cpu.stat": {"cpu_periods": None, "cpu_throttled_periods": None, "cpu_throttled_s": None},
+    "cpu/cpu.cfs_quota_us": {"cpu_limit_cpus": None},
+    "pids/pids.current": {"pids": None},
+    "unified/io.pressure": {"stalled_s": {key: value for key, value in STALLS.items() if key[0] != "io"}},
     "blkio/blkio.throttle.io_service_bytes_recursive": {"disk": None},
 }
 
@@ -132,7 +207,9 @@ def test_a_damaged_file_takes_its_own_facts_and_no_others(
     assert usage == replace(TICKS, **lost)
 
 
-@pytest.mark.parametrize("text", ["", "Inter-|\n face |\n", "\n\n  eth0: 1 2\n", "\n\n  eth0: x 0 0 0 0 0 0 0 y 0\n"])
+@pytest.mark.parametrize(
+    "text", ["", "Inter-|\n face |\n", "\n\n  eth0: 1 2\n", "\n\n  eth0: x 0 0 0 0 0 0 0 y 0 0 0\n"]
+)
 def test_network_rows_that_make_no_sense_give_no_interface(engine: ScriptedEngine, root: Path, text: str) -> None:
     (root / "proc/7685/net/dev").write_text(text)
     busy = by_name(opened(engine, root)())["busy"]

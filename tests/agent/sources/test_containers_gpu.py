@@ -57,16 +57,26 @@ CASES = {
         GpuClaim(enabled=True, indices=(1,)),
     ),
     "the image's environment alone means nothing": (*runtime("all", "runc"), NONE),
-    "nvidia runtime, all": (*runtime("all"), GpuClaim(enabled=True, every=True)),
+    "nvidia runtime, all": (*runtime("all"), GpuClaim(enabled=True, every=True, weak=True)),
     "nvidia runtime, list": (*runtime("0,2"), GpuClaim(enabled=True, indices=(0, 2))),
     "nvidia runtime, UUID": (*runtime(UUID), GpuClaim(enabled=True, ids=(UUID,))),
     "nvidia runtime, none": (*runtime("none"), NONE),
     "nvidia runtime, void": (*runtime("void"), NONE),
     "nvidia runtime, not set": (*runtime(None), NONE),
-    "device nodes have no index": (
-        {"Devices": [{"PathOnHost": "/dev/nvidia1", "PathInContainer": "/dev/nvidia1"}]},
+    "device nodes have minor numbers, no index": (
+        {
+            "Devices": [
+                {"PathOnHost": "/dev/nvidia1", "PathInContainer": "/dev/nvidia1"},
+                {"PathOnHost": "/dev/nvidiactl"},
+            ]
+        },
         {},
-        GpuClaim(enabled=True),
+        GpuClaim(enabled=True, minors=(1,)),
+    ),
+    "devices as files mounted": (
+        {"Runtime": "nvidia", "Binds": [f"/dev/null:/var/run/nvidia-container-devices/{UUID}:ro"]},
+        {"Env": ["NVIDIA_VISIBLE_DEVICES=/var/run/nvidia-container-devices"]},
+        GpuClaim(enabled=True, ids=(UUID,)),
     ),
     "another device": ({"Devices": [{"PathOnHost": "/dev/fuse"}]}, {}, NONE),
     "privileged": ({"Privileged": True}, {}, GpuClaim()),

@@ -1,80 +1,62 @@
 """NVIDIA GPUs as the real bindings tell them, over a stand-in for the driver's library with a script for its answers."""
 
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.nvml.machine import BUSY, EIGHT, H200X8, REASONS, Machine, library, snapshot_of
+from fixtures.nvml.machine import BUSY, EIGHT, H200X8, Machine, computing, snapshot, snapshot_of
 
-from otel_agent.catalogue import problems, values
-from otel_agent.sources.gpu.metrics import METRICS, PROCESSES_MAX
-from otel_agent.sources.gpu.read import GpuIdentity, GpuProcess, GpuReading, GpuSnapshot
-from otel_agent.sources.gpu.snapshot import Status
+from otel_agent.catalogue import values
+from otel_agent.sources.gpu.metrics import METRICS
+from otel_agent.sources.gpu.processes import container_of
+from otel_agent.sources.gpu.read import GpuIdentity, GpuProcess, GpuReading
+from otel_agent.sources.gpu.snapshot import Spread, Status
 
-
-@pytest.fixture
-def machine(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """A machine whose NVIDIA driver is the stand-in."""
-    return Machine(library(tmp_path_factory.getbasetemp()), tmp_path)
+SINGLE = H200X8 + "count=1\n"
 
 
 def test_eight_h200_tell_every_fact(machine: Machine) -> None:
     """Base units, ratios from 0 to 1, memory in use as nvidia-smi counts it."""
-    assert machine.read(H200X8) == [GpuSnapshot(1000, "590.48.01", EIGHT)]
+    assert machine.read(H200X8) == [snapshot(1000, *EIGHT)]
+    assert "nvmlDeviceGetPcieThroughput" not in machine.lifecycle()  # it holds its caller up for 20 ms a direction
 
 
-def test_the_metrics_of_a_gpu() -> None:
-    """Every series that one GPU has, with its value: identity stands on the info series alone."""
-    gpu = replace(
-        BUSY, processes=(GpuProcess(41000, "VLLM::Worker_TP", 135_282_032_640), GpuProcess(41001, None, None))
-    )
-    own = {"hw.id": "GPU-00000000-5a1d-4e0b-9c7e-0f0e0d0c0b00"}
-    typed = own | {"hw.type": "gpu"}
+def test_what_happened_between_two_readings_is_told_from_the_second_on(machine: Machine) -> None:
+    """Shares of the performance monitor, the driver's samples, and the use of each process; nothing is made up for the first."""
+    first, second = machine.read(SINGLE, SINGLE, pause_s=0.4, times=[1000, 1005], whole=True)
 
-    def states(key: str, base: dict[str, str], **known: float) -> list[tuple[float, dict[str, str]]]:
-        return [(value, base | {key: name}) for name, value in known.items()]
-
-    points = {row.name: values(row, GpuSnapshot(1000, "590.48.01", (gpu,))) for row in METRICS}
-
-    assert points == {
-        "otel_llm.gpu.info": [
-            (1, own | {"hw.name": "NVIDIA H200", "hw.driver_version": "590.48.01", "otel_llm.gpu.index": 0})
-        ],
-        "hw.status": states("hw.state", typed, ok=1, degraded=0, predicted_failure=0, failed=0),
-        "hw.gpu.utilization": states("hw.gpu.task", own, general=0.97, encoder=0, decoder=0),
-        "otel_llm.gpu.memory.controller.utilization": [(0.41, own)],
-        "hw.gpu.memory.usage": [(135_291_469_824, own)],
-        "hw.gpu.memory.limit": [(150_754_820_096, own)],
-        "hw.gpu.memory.utilization": [(135_291_469_824 / 150_754_820_096, own)],
-        "hw.temperature": states("hw.sensor_location", typed, gpu=54, memory=63),
-        "hw.power": [(627.113, typed)],
-        "hw.energy": [(987_654_321, typed)],
-        "otel_llm.gpu.power.limit": [(700, own)],
-        "otel_llm.gpu.clock.speed": states("otel_llm.clock", own, graphics=1.755e9, memory=3.201e9),
-        "otel_llm.gpu.clock.limit": states("otel_llm.clock", own, graphics=1.98e9, memory=3.201e9),
-        "otel_llm.gpu.performance.level": [(0, own)],
-        "otel_llm.gpu.throttle.active": states(
-            "otel_llm.reason", own, **{reason: int(reason == "sw_power_cap") for reason in REASONS}
-        ),
-        "otel_llm.gpu.throttle.time": states(
-            "otel_llm.reason",
-            own,
-            sw_power_cap=81.25,
-            sync_boost=0,
-            sw_thermal_slowdown=0,
-            hw_thermal_slowdown=0,
-            hw_power_brake_slowdown=1.5,
-        ),
-        "hw.errors": states("error.type", typed, corrected=2, uncorrected=0, pcie_replay=0),
-        "otel_llm.gpu.row_remap.status": states("otel_llm.state", own, pending=0, failed=0),
-        "otel_llm.gpu.mode.enabled": states("otel_llm.mode", own, mig=0, persistence=1),
-        "otel_llm.gpu.process.count": [(2, own)],
-        "otel_llm.gpu.process.memory.usage": [
-            (135_282_032_640, own | {"process.pid": 41000, "otel_llm.process.name": "VLLM::Worker_TP"})
-        ],
+    [before], [after] = snapshot_of(first).gpus, snapshot_of(second).gpus
+    assert (before.activity, before.throughput, before.spreads) == (None, None, None)
+    assert before.processes == (computing(41000, 135_282_032_640),)
+    assert after.activity == {
+        "graphics": 0.975,
+        "sm": 0.8825,
+        "sm_occupancy": 0.315,
+        "integer": 0.2,
+        "tensor": 0.625,
+        "tensor_fp64": 0,
+        "tensor_half": 0.625,
+        "tensor_integer": 0,
+        "memory": 0.44,
+        "fp64": 0,
+        "fp32": 0.125,
+        "fp16": 0.04,
     }
-    assert problems(METRICS) == []
+    assert after.throughput == {
+        "pcie.transmit": 512 * 2**20,
+        "pcie.receive": 1024 * 2**20,
+        "nvlink.receive": 2048 * 2**20,
+        "nvlink.transmit": 4096 * 2**20,
+    }
+    assert after.spreads is not None
+    power = after.spreads["power"]
+    assert (power.min, power.max) == (600, 654)
+    assert power.mean == pytest.approx(627, abs=10)  # of about twenty samples, 20 ms apart
+    assert set(after.spreads) == {"power", "utilization", "memory_controller_utilization"}
+    assert after.processes == (replace(computing(41000, 135_282_032_640), sm_utilization=0.9),)
+    assert set(after.waited_s or {}) == {"calls", "fields", "monitor", "samples", "processes", "instances"} - {
+        "instances"
+    }
 
 
 def test_what_a_gpu_does_not_support_is_absent(machine: Machine) -> None:
@@ -83,101 +65,242 @@ def test_what_a_gpu_does_not_support_is_absent(machine: Machine) -> None:
 
     [outcome] = machine.read(bare.replace(" ", "\n"))
 
-    snapshot = snapshot_of(outcome)
-    assert snapshot.gpus == (GpuReading(GpuIdentity(0, "GPU-a"), memory_used_bytes=250, memory_total_bytes=1000),)
-    assert {row.name: [value for value, _ in found] for row in METRICS if (found := values(row, snapshot))} == {
+    told = snapshot_of(outcome)
+    assert told.gpus == (
+        GpuReading(GpuIdentity(0, "GPU-a"), memory_used_bytes=250, memory_reserved_bytes=0, memory_total_bytes=1000),
+    )
+    assert {row.name: [value for value, _ in found] for row in METRICS if (found := values(row, told))} == {
         "otel_llm.gpu.info": [1],
         "hw.status": [1, 0, 0, 0],
+        "otel_llm.gpu.answer.status": [1, 0, 0],
         "hw.gpu.memory.usage": [250],
         "hw.gpu.memory.limit": [1000],
         "hw.gpu.memory.utilization": [0.25],
+        "otel_llm.gpu.memory.reserved": [0],
     }
+
+
+def test_what_is_not_supported_is_asked_once_and_again_after_a_while(machine: Machine) -> None:
+    """A function that the driver does not know is not asked each time; ten minutes later, it may have learnt it."""
+    without = f"{SINGLE}gpu.0.error.nvmlDeviceGetPerformanceState=3\ngpu.0.field_error.82=3\n"
+
+    outcomes = machine.read(without, SINGLE, SINGLE, times=[1000, 1005, 1700], whole=True)
+
+    told = [snapshot_of(outcome).gpus[0] for outcome in outcomes]
+    assert [gpu.performance_level for gpu in told] == [None, None, 0]
+    assert [gpu.memory_temperature_celsius for gpu in told] == [None, None, 63]
+    assert {"nvmlDeviceGetPerformanceState", "field 82"} <= set(told[0].unsupported)
+    assert {"nvmlDeviceGetPerformanceState", "field 82"}.isdisjoint(told[2].unsupported)
+
+
+def test_what_may_not_be_asked_is_told_apart(machine: Machine) -> None:
+    [outcome] = machine.read(f"{SINGLE}gpu.0.error.nvmlDeviceGetProcessUtilization=4\n", whole=True)
+
+    [gpu] = snapshot_of(outcome).gpus
+    assert gpu.refused == ("nvmlDeviceGetProcessUtilization",)
+    assert "nvmlDeviceGetProcessUtilization" not in gpu.unsupported
 
 
 def test_values_that_stand_for_not_available_are_unknown(machine: Machine) -> None:
     """All ones in a number means that the driver does not know; so does a share above 100 % and the P-state that it calls unknown."""
     keys = [line.split("=")[0] for line in H200X8.splitlines() if line.startswith("gpu.*.")]
+    words = (
+        "name",
+        "serial",
+        "vbios_version",
+        "mig_mode",
+        "remap_histogram",
+        "event_types",
+        "process_utilization",
+        "margin",
+    )
     numbers = [
         key
         for key in keys
-        if not key.endswith(("name", "mig_mode", "persistence_mode")) and "remap" not in key and "processes" not in key
+        if not key.endswith(words) and not any(part in key for part in (".gpm", ".samples", ".processes", "fabric"))
     ]
     damaged = H200X8 + "".join(f"{key}=unknown\n" for key in numbers) + "count=1\ngpu.*.performance_state=32\n"
 
     [outcome] = machine.read(damaged + "gpu.0.processes.compute=7:unknown\n")
 
-    known = {"identity", "row_remap_pending", "row_remap_failed", "mig_enabled", "persistence_enabled"}
+    known = {"identity", "mig_enabled", "remap_banks", "fabric_state", "temperature_margin_celsius"}
     told = {field.name: getattr(BUSY, field.name) for field in fields(GpuReading) if field.name in known}
-    assert snapshot_of(outcome).gpus == (GpuReading(**told, processes=(GpuProcess(7, None, None),)),)
+    assert snapshot_of(outcome).gpus == (GpuReading(**told, processes=(computing(7, None),)),)
 
 
-OUTDATED = (13, 25)  # the codes after which an older way to ask is tried
+def test_field_values_of_other_types_and_of_types_to_come(machine: Machine) -> None:
+    odd = "gpu.0.field.82=i:-5\ngpu.0.field.186=d:450500.5\ngpu.0.field.185=t:17\ngpu.0.field.230=99\ngpu.0.field.83=d:nan\n"
+
+    [outcome] = machine.read(SINGLE + odd)
+
+    [gpu] = snapshot_of(outcome).gpus
+    assert gpu == replace(
+        BUSY, memory_temperature_celsius=-5, power_instant_watts=450.5005, power_watts=None, energy_joules=None
+    )
+
+
+OUTDATED = (13, 25, 26)  # the codes after which an older way to ask is tried
+LASTING = (3, 4, *OUTDATED)
+FIELDS_WITH_AN_OLDER_WAY: dict[str, Any] = {  # what the older way tells
+    "power_watts": 627.113,
+    "power_limit_watts": 700.0,
+    "energy_joules": 987_654_321.0,
+    "ecc_corrected": 2,
+    "ecc_uncorrected": 0,
+    "remapped_rows": {"corrected": 0, "uncorrected": 0},
+    "row_remap_pending": False,
+    "row_remap_failed": False,
+    "pcie_replays": 0,
+}
+FIELDS_ALONE = (
+    "memory_temperature_celsius",
+    "power_instant_watts",
+    "power_memory_watts",
+    "power_bounds_watts",
+    "ecc_lifetime",
+    "pcie_errors",
+    "pcie_bytes",
+    "nvlink_bytes",
+    "nvlink_errors",
+    "nvlink_links",
+    "throttle_time_s",
+)
 COSTS: dict[str, tuple[str, ...]] = {  # what is unknown when a call fails
     "nvmlDeviceGetUtilizationRates": ("utilization", "memory_controller_utilization"),
     "nvmlDeviceGetEncoderUtilization": ("encoder_utilization",),
     "nvmlDeviceGetDecoderUtilization": ("decoder_utilization",),
-    "nvmlDeviceGetMemoryInfo_v2": ("memory_used_bytes", "memory_total_bytes"),
+    "nvmlDeviceGetJpgUtilization": ("jpeg_utilization",),
+    "nvmlDeviceGetOfaUtilization": ("optical_flow_utilization",),
+    "nvmlDeviceGetMemoryInfo_v2": ("memory_used_bytes", "memory_reserved_bytes", "memory_total_bytes"),
     "nvmlDeviceGetTemperature": ("temperature_celsius",),
-    "nvmlDeviceGetPowerUsage": ("power_watts",),
-    "nvmlDeviceGetEnforcedPowerLimit": ("power_limit_watts",),
-    "nvmlDeviceGetTotalEnergyConsumption": ("energy_joules",),
-    "nvmlDeviceGetClockInfo": ("clock_graphics_hz", "clock_memory_hz"),
-    "nvmlDeviceGetMaxClockInfo": ("clock_graphics_max_hz", "clock_memory_max_hz"),
-    "nvmlDeviceGetTotalEccErrors": ("ecc_corrected", "ecc_uncorrected"),
-    "nvmlDeviceGetRemappedRows": ("row_remap_pending", "row_remap_failed"),
-    "nvmlDeviceGetPcieReplayCounter": ("pcie_replays",),
+    "nvmlDeviceGetMarginTemperature": ("temperature_margin_celsius",),
+    "nvmlDeviceGetTemperatureThreshold": ("temperature_limits_celsius",),
+    "nvmlDeviceGetClockInfo": ("clock_graphics_hz", "clock_sm_hz", "clock_memory_hz", "clock_video_hz"),
+    "nvmlDeviceGetMaxClockInfo": (
+        "clock_graphics_max_hz",
+        "clock_sm_max_hz",
+        "clock_memory_max_hz",
+        "clock_video_max_hz",
+    ),
+    "nvmlDeviceGetEccMode": ("ecc_enabled",),
+    "nvmlDeviceGetMemoryErrorCounter": ("ecc_located",),
+    "nvmlDeviceGetRowRemapperHistogram": ("remap_banks",),
+    "nvmlDeviceGetGpuFabricInfo": ("fabric_state",),
     "nvmlDeviceGetCurrentClocksEventReasons": ("throttle",),
     "nvmlDeviceGetPerformanceState": ("performance_level",),
     "nvmlDeviceGetMigMode": ("mig_enabled",),
     "nvmlDeviceGetPersistenceMode": ("persistence_enabled",),
-    "nvmlDeviceGetFieldValues": ("memory_temperature_celsius", "throttle_time_s"),
+    "nvmlDeviceGetFieldValues": (*FIELDS_WITH_AN_OLDER_WAY, *FIELDS_ALONE),
+    "nvmlDeviceGetNumFans": (),
+    "nvmlGpmQueryDeviceSupport": (),
+    "nvmlGpmSampleGet": (),
+    "nvmlDeviceGetSamples": (),
+    "nvmlDeviceGetProcessUtilization": (),
+    "nvmlDeviceGetSupportedEventTypes": (),
+    "nvmlEventSetCreate": (),
+    "nvmlDeviceRegisterEvents": (),
 }
 OLDER: dict[str, Any] = {  # what the older way tells; version 1 counts the driver's own share as used
-    "nvmlDeviceGetMemoryInfo_v2": {"memory_used_bytes": 135_291_469_824 + 608_960_512},
-    "nvmlDeviceGetTemperature": {},
-    "nvmlDeviceGetCurrentClocksEventReasons": {},
+    "nvmlDeviceGetMemoryInfo_v2": {
+        "memory_used_bytes": 135_291_469_824 + 608_960_512,
+        "memory_total_bytes": 150_754_820_096,
+    },
+    "nvmlDeviceGetTemperature": {"temperature_celsius": 54},
+    "nvmlDeviceGetCurrentClocksEventReasons": {"throttle": BUSY.throttle},
 }
 
 
 @pytest.mark.parametrize("call", COSTS)
 def test_a_failing_call_costs_its_own_facts_and_no_others(machine: Machine, call: str) -> None:
     """Every documented code, one after the other: only those about the whole GPU or the whole driver cost more."""
-    whole = replace(BUSY, processes=(GpuProcess(5, None, 1000), *(BUSY.processes or ())))
+    whole = replace(
+        BUSY, processes=(replace(computing(5, 1000), kinds=("graphics",)), computing(41000, 135_282_032_640))
+    )
     codes = [code for code in [*range(2, 31), 999] if code not in (9, 15, 16, 18)]
 
     outcomes = machine.read(
-        *(f"{H200X8}count=1\ngpu.0.processes.graphics=5:1000\ngpu.0.error.{call}={code}\n" for code in codes)
+        *(f"{SINGLE}gpu.0.processes.graphics=5:1000\ngpu.0.error.{call}={code}\n" for code in codes),
+        times=range(0, 1000 * len(codes), 1000),  # what is not supported is asked anew by then
     )
 
     found = {code: snapshot_of(outcome).gpus for code, outcome in zip(codes, outcomes, strict=True)}
     unknown: dict[str, Any] = dict.fromkeys(COSTS[call])
-    assert found == {
-        code: (replace(whole, **(OLDER[call] if call in OLDER and code in OUTDATED else unknown)),) for code in codes
-    }
+
+    def costs(code: int) -> dict[str, Any]:
+        if call == "nvmlDeviceGetFieldValues" and code in LASTING:
+            return unknown | FIELDS_WITH_AN_OLDER_WAY
+        return unknown | (OLDER.get(call, {}) if code in OUTDATED else {})
+
+    assert found == {code: (replace(whole, **costs(code)),) for code in codes}
 
 
-def test_a_failed_gpu_is_a_status_and_an_identity_and_no_other_series() -> None:
-    points = {
-        row.name: found
-        for row in METRICS
-        if (found := values(row, GpuSnapshot(1000, None, (GpuReading(BUSY.identity, failure="GPU is lost"),))))
-    }
+@pytest.mark.parametrize("code", [2, 3, 4, 10, 13, 15, 18, 25, 999])
+def test_everything_failing_at_once_is_a_failed_gpu_and_no_number(machine: Machine, code: int) -> None:
+    """From the second reading on, when there is nothing to remember of a first."""
+    first, second, third = machine.read(SINGLE, f"{SINGLE}error.*={code}\n", SINGLE, times=[0, 1000, 2000])
 
-    own = {"hw.id": "GPU-00000000-5a1d-4e0b-9c7e-0f0e0d0c0b00"}
-    assert points == {
-        "otel_llm.gpu.info": [(1, own | {"hw.name": "NVIDIA H200", "otel_llm.gpu.index": 0})],
-        "hw.status": [
-            (int(state == "failed"), own | {"hw.type": "gpu", "hw.state": state})
-            for state in ("ok", "degraded", "predicted_failure", "failed")
-        ],
+    [failed] = snapshot_of(second).gpus
+    assert snapshot_of(first).gpus == (BUSY,)
+    assert failed == GpuReading(failed.identity, failure=failed.failure)
+    assert (failed.identity, failed.status) == (BUSY.identity, "failed")
+    assert {row.name for row in METRICS if values(row, snapshot_of(second))} == {
+        "otel_llm.gpu.info",
+        "hw.status",
+        "otel_llm.gpu.answer.status",
     }
+    assert snapshot_of(third).gpus == (BUSY,)
+
+
+@pytest.mark.parametrize(
+    ("older", "of_fields"),
+    [
+        ("power_mw=627113", "field_error.185=3"),
+        ("energy_mj=1000", "field_error.83=3"),
+        ("pcie_replays=7", "field_error.94=3"),
+        ("ecc_volatile_corrected=9", "field_error.3=3"),
+        ("power_limit_mw=500000", "field_error.190=3"),
+    ],
+)
+def test_a_field_that_is_not_known_is_asked_in_its_older_way(machine: Machine, older: str, of_fields: str) -> None:
+    [outcome] = machine.read(f"{SINGLE}gpu.0.{older}\ngpu.0.{of_fields}\n")
+
+    name, value = {
+        "power_mw": ("power_watts", 627.113),
+        "energy_mj": ("energy_joules", 1.0),
+        "pcie_replays": ("pcie_replays", 7),
+        "ecc_volatile_corrected": ("ecc_corrected", 9),
+        "power_limit_mw": ("power_limit_watts", 500.0),
+    }[older.split("=", maxsplit=1)[0]]
+    assert snapshot_of(outcome).gpus == (replace(BUSY, **{name: value}),)
+
+
+@pytest.mark.parametrize("field", [82, 83, 145, 186])
+def test_a_field_that_fails_once_spoils_no_other_and_is_asked_again(machine: Machine, field: int) -> None:
+    """Neither an older way nor the value before stands in for it."""
+    outcomes = machine.read(SINGLE, f"{SINGLE}gpu.0.field_error.{field}=999\n", SINGLE)
+
+    name = {
+        82: "memory_temperature_celsius",
+        83: "energy_joules",
+        145: "row_remap_failed",
+        186: "power_instant_watts",
+    }[field]
+    assert [snapshot_of(outcome).gpus for outcome in outcomes] == [(BUSY,), (replace(BUSY, **{name: None}),), (BUSY,)]
+
+
+def test_a_counter_that_goes_back_is_told_as_it_is(machine: Machine) -> None:
+    """Backends know that a counter that falls has begun anew; anything added to it here would be made up."""
+    outcomes = machine.read(SINGLE, f"{SINGLE}gpu.0.field.83=5000\n", SINGLE, times=[0, 5, 10])
+
+    assert [snapshot_of(outcome).gpus[0].energy_joules for outcome in outcomes] == [987_654_321, 5, 987_654_321]
 
 
 def test_the_processes_of_a_gpu_are_joined_from_the_drivers_lists(machine: Machine) -> None:
     """One that computes and draws counts once, instances of a partitioned GPU add up, names come from the kernel as they are."""
-    machine.process(10, b"VLLM::Worker_TP\n")
-    machine.process(11, b"caf\xe9 \xff\n")
-    machine.process(12, b"\n")
+    container = "ab" * 32
+    machine.process(10, b"VLLM::Worker_TP", f"0::/system.slice/docker-{container}.scope\n")
+    machine.process(11, b"caf\xe9 ) (\xff")
+    machine.process(12, b"")
     lists = [
         "gpu.0.processes.compute=10:5000,11:100:1:0,11:200:2:0,13:unknown",
         "gpu.0.processes.graphics=10:5000,12:70",
@@ -187,18 +310,40 @@ def test_the_processes_of_a_gpu_are_joined_from_the_drivers_lists(machine: Machi
     [outcome] = machine.read("\n".join([H200X8, "count=1", *lists, ""]))
 
     assert snapshot_of(outcome).gpus[0].processes == (
-        GpuProcess(10, "VLLM::Worker_TP", 5000),
-        GpuProcess(11, "caf\ufffd \ufffd", 300),
-        GpuProcess(12, None, 70),
-        GpuProcess(13, None, None),
-        GpuProcess(14, None, 30),
+        GpuProcess(10, "VLLM::Worker_TP", 5000, container_id=container, kinds=("compute", "graphics")),
+        GpuProcess(11, "caf\ufffd ) (\ufffd", 300, kinds=("compute",)),
+        GpuProcess(12, None, 70, kinds=("graphics",)),
+        GpuProcess(13, None, None, kinds=("compute", "mps")),
+        GpuProcess(14, None, 30, kinds=("mps",)),
     )
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "container"),
+    [
+        ("0::/system.slice/docker-{id}.scope", True),
+        ("0::/../docker-{id}.scope", True),
+        ("0::/../../docker/{id}", True),
+        ("0::/../{id}", True),
+        ("12:memory:/docker/{id}\n11:cpu:/docker/{id}\n0::/system.slice/containerd.service", True),
+        ("0::/kubepods.slice/kubepods-pod1234.slice/cri-containerd-{id}.scope", True),
+        ("0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{id}.scope/container", True),
+        ("0::/user.slice", False),
+        ("0::/", False),
+        ("", False),
+    ],
+)
+def test_the_container_of_a_process_is_read_from_its_cgroup(cgroup: str, container: bool) -> None:
+    """Whatever engine and driver named the folders, on the host and from inside a container."""
+    identity = "0123456789abcdef" * 4
+
+    assert container_of(cgroup.format(id=identity)) == (identity if container else None)
 
 
 @pytest.mark.parametrize(
     ("scripts", "expected"),
     [
-        (["Graphics", "MPSCompute"], (GpuProcess(41000, None, 135_282_032_640),)),
+        (["Graphics", "MPSCompute"], (computing(41000, 135_282_032_640),)),
         (["Compute"], ()),
         (["Compute", "Graphics", "MPSCompute"], None),
     ],
@@ -209,22 +354,29 @@ def test_process_lists_that_the_driver_refuses(
     """Without any list the processes are unknown, which is not the same as none."""
     refused = "".join(f"gpu.0.error.nvmlDeviceGet{kind}RunningProcesses_v3=4\n" for kind in scripts)
 
-    [outcome] = machine.read(f"{H200X8}count=1\n{refused}")
+    [outcome] = machine.read(f"{SINGLE}{refused}")
 
     assert snapshot_of(outcome).gpus[0].processes == expected
 
 
+def test_more_processes_than_there_is_room_for_are_asked_for_again(machine: Machine) -> None:
+    """The stand-in takes lines of a few hundred characters, so the lists are the long part here."""
+    many = ",".join(f"{pid}:1" for pid in range(1, 91))
+
+    [outcome] = machine.read(f"{SINGLE}gpu.0.processes.compute={many}\n")
+
+    assert snapshot_of(outcome).gpus[0].processes == tuple(computing(pid, 1) for pid in range(1, 91))
+
+
 def test_an_older_driver_lists_processes_in_its_own_way(machine: Machine) -> None:
-    [outcome] = machine.read(f"{H200X8}count=1\ngpu.0.error.nvmlDeviceGetComputeRunningProcesses_v3=13\n")
+    [outcome] = machine.read(f"{SINGLE}gpu.0.error.nvmlDeviceGetComputeRunningProcesses_v3=13\n")
 
     assert snapshot_of(outcome).gpus == (BUSY,)
 
 
 def test_names_that_are_not_utf_8_are_unknown(machine: Machine) -> None:
     """The bindings cannot decode them; the GPU is there all the same."""
-    script = f"{H200X8}count=1\n"
-
-    [outcome] = machine.read(script.replace("gpu.*.name=NVIDIA H200", "gpu.*.name=\udce9"))
+    [outcome] = machine.read(SINGLE.replace("gpu.*.name=NVIDIA H200", "gpu.*.name=\udce9"))
 
     assert snapshot_of(outcome).gpus == (replace(BUSY, identity=replace(BUSY.identity, name=None)),)
 
@@ -239,6 +391,9 @@ def test_names_that_are_not_utf_8_are_unknown(machine: Machine) -> None:
         ({"throttle": {"hw_thermal_slowdown": True}}, "degraded"),
         ({"throttle": {"hw_power_brake_slowdown": True}}, "degraded"),
         ({"row_remap_pending": True}, "degraded"),
+        ({"retired_pending": True}, "degraded"),
+        ({"recovery_action": "gpu_reset"}, "degraded"),
+        ({"recovery_action": "none"}, "ok"),
         ({"row_remap_failed": True, "row_remap_pending": True}, "predicted_failure"),
         ({"row_remap_failed": True, "failure": "GPU is lost"}, "failed"),
     ],
@@ -247,13 +402,13 @@ def test_the_status_of_a_gpu(facts: dict[str, Any], status: Status) -> None:
     assert GpuReading(GpuIdentity(0), **facts).status == status
 
 
-def test_the_processes_with_most_memory_have_a_series_and_all_are_counted() -> None:
-    many = tuple(GpuProcess(pid, None, pid * 10) for pid in range(1, 101))
-    snapshot = GpuSnapshot(1000, None, (GpuReading(GpuIdentity(0, "GPU-a"), processes=many),))
+def test_a_spread_is_of_what_came_since_the_last_reading(machine: Machine) -> None:
+    """A burst that is over before the next reading is in its maximum; the present value does not show it."""
+    burst = SINGLE.replace("samples.0=20:600000,627000,654000", "samples.0=20:90000 @0.2 20:700000 @0.35 20:90000")
 
-    points = {row.name: values(row, snapshot) for row in METRICS}
+    outcomes = machine.read(SINGLE, burst, burst, times=[0, 5, 10], pause_s=0.5, whole=True)
 
-    assert points["otel_llm.gpu.process.count"] == [(100, {"hw.id": "GPU-a"})]
-    assert points["otel_llm.gpu.process.memory.usage"] == [
-        (pid * 10, {"hw.id": "GPU-a", "process.pid": pid}) for pid in range(100, 100 - PROCESSES_MAX, -1)
-    ]
+    spreads = [(snapshot_of(outcome).gpus[0].spreads or {}).get("power") for outcome in outcomes]
+    assert spreads[0] is None
+    assert isinstance(spreads[2], Spread)
+    assert (spreads[2].min, spreads[2].max) == (90, 90)

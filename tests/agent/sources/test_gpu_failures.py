@@ -1,21 +1,18 @@
 """GPUs and drivers that answer no more, or never did: what is said, and what comes back by itself."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from fixtures.nvml.machine import BUSY, EIGHT, H200X8, Machine, library, snapshot_of
+from fixtures.nvml.machine import BUSY, EIGHT, H200X8, Machine, Outcome, snapshot, snapshot_of
 
-from otel_agent.errors import ReadError, Unavailable
+from otel_agent.errors import Unavailable
 from otel_agent.sources.gpu.read import GpuIdentity, GpuReading, GpuSnapshot
 
 SINGLE = H200X8 + "count=1\n"
 
 
-@pytest.fixture
-def machine(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """A machine whose NVIDIA driver is the stand-in."""
-    return Machine(library(tmp_path_factory.getbasetemp()), tmp_path)
+def gpus(outcome: Outcome) -> tuple[GpuReading, ...]:
+    return snapshot_of(outcome).gpus
 
 
 def failed(reading: GpuReading, why: str) -> GpuReading:
@@ -35,10 +32,10 @@ def test_a_lost_gpu_shows_as_failed_and_the_others_go_on(machine: Machine, call:
     why = {15: "GPU is lost", 16: "GPU requires restart"}[code]
     without = (*EIGHT[:3], failed(EIGHT[3], why), *EIGHT[4:])
     assert outcomes == [
-        GpuSnapshot(1000, "590.48.01", EIGHT),
-        GpuSnapshot(1001, "590.48.01", without),
-        GpuSnapshot(1002, "590.48.01", without),
-        GpuSnapshot(1003, "590.48.01", EIGHT),
+        snapshot(1000, *EIGHT),
+        snapshot(1001, *without),
+        snapshot(1002, *without),
+        snapshot(1003, *EIGHT),
     ]
     assert machine.lifecycle() == ["nvmlInitWithFlags"]
     assert machine.log == [  # once each, however long it lasts
@@ -52,7 +49,7 @@ def test_a_gpu_that_answers_nothing_is_failed_whatever_the_code(machine: Machine
     outcomes = machine.read(H200X8, f"{H200X8}gpu.6.error.*=999\n")
 
     without = (*EIGHT[:6], failed(EIGHT[6], "every question is answered with: Unknown Error"), EIGHT[7])
-    assert outcomes[1] == GpuSnapshot(1001, "590.48.01", without)
+    assert outcomes[1] == snapshot(1001, *without)
 
 
 def test_a_gpu_lost_from_the_start_is_known_by_its_index_until_it_is_back(machine: Machine) -> None:
@@ -60,8 +57,8 @@ def test_a_gpu_lost_from_the_start_is_known_by_its_index_until_it_is_back(machin
 
     unnamed = GpuReading(GpuIdentity(2), failure="GPU is lost")
     assert outcomes == [
-        GpuSnapshot(1000, "590.48.01", (*EIGHT[:2], unnamed, *EIGHT[3:])),
-        GpuSnapshot(1001, "590.48.01", EIGHT),
+        snapshot(1000, *(*EIGHT[:2], unnamed, *EIGHT[3:])),
+        snapshot(1001, *EIGHT),
     ]
     assert unnamed.identity.id == "index-2"
 
@@ -78,28 +75,61 @@ def test_an_identity_that_could_not_be_asked_is_asked_again(machine: Machine) ->
 
 
 def test_a_driver_that_is_reloaded_is_opened_anew(machine: Machine) -> None:
-    """A read error while it is gone, each time; one library handle at a time."""
+    """While it is gone, every GPU is failed rather than silent, and why is said; one library handle at a time."""
     outcomes = machine.read(
         H200X8,
-        f"{H200X8}gpu.1.error.nvmlDeviceGetPowerUsage=1\n",
+        f"{H200X8}gpu.1.error.nvmlDeviceGetMemoryInfo_v2=1\n",
         f"{H200X8}error.nvmlInitWithFlags=9\n",
         f"{H200X8}error.nvmlInitWithFlags=18\n",
         H200X8,
     )
 
-    assert [outcomes[0], outcomes[4]] == [GpuSnapshot(1000, "590.48.01", EIGHT), GpuSnapshot(1004, "590.48.01", EIGHT)]
-    assert [(type(outcome), str(outcome)) for outcome in outcomes[1:4]] == [
-        (ReadError, "the NVIDIA driver answers no more: Uninitialized"),
-        (
-            ReadError,
-            "the NVIDIA driver cannot be opened again: the NVIDIA driver is installed but not loaded: load it with 'modprobe nvidia'; in a container, start it with --gpus all",
+    whys = [
+        "the NVIDIA driver answers no more: Uninitialized",
+        "the NVIDIA driver cannot be opened again: the NVIDIA driver is installed but not loaded",
+        "the NVIDIA driver cannot be opened again: libnvidia-ml.so.1 and the loaded NVIDIA kernel module differ in version",
+    ]
+    assert outcomes == [
+        snapshot(1000, *EIGHT),
+        *(
+            snapshot(time_s, *(failed(gpu, why) for gpu in EIGHT), failure=why)
+            for time_s, why in zip((1001, 1002, 1003), whys, strict=True)
         ),
-        (
-            ReadError,
-            "the NVIDIA driver cannot be opened again: libnvidia-ml.so.1 and the loaded NVIDIA kernel module differ in version: the driver was updated while in use: reboot, or unload and load the module, then start this again",
-        ),
+        snapshot(1004, *EIGHT),
     ]
     assert machine.lifecycle() == ["nvmlInitWithFlags", "nvmlShutdown", *["nvmlInitWithFlags"] * 3]
+    assert machine.log == [*(f"WARNING GPUs: {why}" for why in whys), "INFO GPUs: the NVIDIA driver answers again"]
+
+
+def test_a_driver_that_is_newer_after_a_reload_is_asked_for_what_it_knows(machine: Machine) -> None:
+    """And one that is older is not held to what the one before it knew."""
+    older = H200X8.replace("driver_version=590.48.01", "driver_version=535.1")
+    older += "gpu.*.field_error.186=2\ngpu.*.error.nvmlDeviceGetMarginTemperature=13\ncount=1\n"
+    away = f"{H200X8}error.nvmlDeviceGetMemoryInfo_v2=9\n"
+
+    outcomes = machine.read(older, away, SINGLE, away, older)
+
+    def told(outcome: Outcome) -> tuple[str | None, float | None, float | None]:
+        [gpu] = gpus(outcome)
+        return snapshot_of(outcome).driver_version, gpu.power_instant_watts, gpu.temperature_margin_celsius
+
+    assert [told(outcomes[step]) for step in (0, 2, 4)] == [
+        ("535.1", None, None),
+        ("590.48.01", 626.26, 33),
+        ("535.1", None, None),
+    ]
+
+
+def test_a_reset_kills_every_handle_until_the_library_starts_anew(machine: Machine) -> None:
+    """As after `nvidia-smi --gpu-reset`: the GPUs are failed at once, and are back with the next start of NVML."""
+    outcomes = machine.read(SINGLE, f"{SINGLE}reset=1\n", f"{SINGLE}reset=1\n", times=[0, 100, 105])
+
+    assert [[gpu.failure for gpu in gpus(outcome)] for outcome in outcomes] == [
+        [None],
+        ["GPU requires restart"],
+        [None],
+    ]
+    assert machine.lifecycle() == ["nvmlInitWithFlags", "nvmlShutdown", "nvmlInitWithFlags"]
 
 
 def test_a_gpu_that_is_no_longer_listed_shows_as_failed_without_an_index(machine: Machine) -> None:
@@ -122,13 +152,13 @@ def test_a_gpu_that_is_no_longer_listed_shows_as_failed_without_an_index(machine
         replace(gpu, identity=replace(gpu.identity, index=index)) for index, gpu in enumerate(EIGHT[4:], start=3)
     )
     missing = GpuReading(replace(EIGHT[3].identity, index=None), failure="the driver no longer lists it")
-    assert [type(outcome) for outcome in outcomes] == [
-        GpuSnapshot,
-        ReadError,
-        GpuSnapshot,
-        GpuSnapshot,
-        ReadError,
-        GpuSnapshot,
+    assert [snapshot_of(outcome).failure is not None for outcome in outcomes] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
     ]
     assert [snapshot_of(outcomes[step]).gpus for step in (2, 3, 5)] == [(*EIGHT[:3], *behind, missing)] * 2 + [EIGHT]
 

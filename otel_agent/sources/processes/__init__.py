@@ -1,0 +1,1 @@
+"""Processes of the host: the busiest, the largest, and those on a GPU."""
