@@ -27,7 +27,9 @@ def read_packages(process: Path, kind: str, programs: Iterable[str], path: str) 
     interpreter's real file is asked only where neither is a full path: of a virtual environment's it leads past it.
     """
     root, found = process / "root", dict[str, str]()
-    started = [program for program in programs if program.startswith("/") and "/bin/" in program] or _interpreter(process)
+    started = [program for program in programs if program.startswith("/") and "/bin/" in program] or _interpreter(
+        process
+    )
     queue = list(dict.fromkeys([*_on_path(path), *(place for one in started for place in _beside(root, one))]))
     for count, folder in enumerate(queue):  # grows as .pth files are read
         if count >= _MOST_PLACES:

@@ -201,7 +201,8 @@ ROWS: Final[tuple[Row, ...]] = (
         "end it in /v1/metrics or /v1/traces, or name the address in OTEL_EXPORTER_OTLP_ENDPOINT"),
     Row("own tracing", VLLM, "problem", lambda s: _own(s, lambda out: out.is_crossed),
         "vLLM's own tracing speaks {own_protocol} to {own}, by convention the port of {own_other}",
-        "set OTEL_EXPORTER_OTLP_TRACES_PROTOCOL={own_other}, the only variable it reads for this, or the other port"),
+        "set OTEL_EXPORTER_OTLP_TRACES_PROTOCOL={own_other}, the only variable it reads for this (over HTTP the address ends in /v1/traces), "
+        "or the other port"),
     Row("own tracing", VLLM, "problem", lambda s: _own(s, lambda out: out.lacks_path),
         "vLLM's own tracing uses --otlp-traces-endpoint as it stands, and {own} lacks the path", "end it in /v1/traces"),
     # Statistics.
@@ -211,8 +212,8 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("shutdown", VLLM, "note",
         lambda s: api_servers(s) > 1 and sends(s) and (_leaves_out(s, "--shutdown-timeout") or _number(s, "--shutdown-timeout") == 0),
         "the last metrics are lost: vLLM kills its API servers at its end", "--shutdown-timeout 5"),
-    Row("log stats", VLLM, "note", lambda s: "--disable-log-stats" in s.options and sends(s) and not _is_kept_out(s),
-        "--disable-log-stats saves vLLM's log lines and page alone: statistics are kept all the same, for the plug-in"),
+    Row("log stats", VLLM, "note", lambda s: "--disable-log-stats" in s.options and not _is_kept_out(s) and (sends(s) or "otel_llm" in (s.packages or {})),
+        "--disable-log-stats saves vLLM's log lines alone: with a plug-in installed vLLM keeps statistics all the same"),
     Row("reply", VLLM, "note",
         lambda s: "--headless" not in s.options and ("--no-enable-per-request-metrics" in s.options or _leaves_out(s, "--enable-per-request-metrics")),
         "its replies carry no times: spans of LiteLLM's calls lack the engine's share",

@@ -11,6 +11,7 @@ import pytest
 FLOORS = [
     {"cli", "__main__"},
     {"once", "doctor"},
+    {"checks"},
     {"app"},
     {"api", "receiver", "alerts", "simulate", "console", "reference", "serve"},
     {"history"},

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from agent.sources.scripted_engine import FIXTURES, HYBRID, RECORDING, Clock, ScriptedEngine, scripted_engine
+from waiting import until
 
 from otel_agent.catalogue import values
+from otel_agent.sources.containers.files import Room
 from otel_agent.sources.containers.metrics import METRICS
 from otel_agent.sources.containers.read import ContainerReader, open_containers
 from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Link, Traffic, Usage
@@ -170,6 +172,7 @@ DAMAGES = {
     "memory/memory.stat": {
         "memory_working_set_bytes": None,
         "memory_limit_bytes": None,
+        "memory_events": {"oom_kill": 0},  # without a limit nobody asks how often it was reached
         "memory_rss_bytes": None,
         "faults": None,
         "major_faults": None,
@@ -202,7 +205,7 @@ def test_a_damaged_file_takes_its_own_facts_and_no_others(
     usage = by_name(opened(engine, root)())["busy"].usage
 
     lost = DAMAGES[name]
-    if "disk" in lost and damage != "gone":
+    if "disk" in lost and damage in ("empty", "garbage"):
         lost = {"disk": {}}  # no row of any device
     assert usage == replace(TICKS, **lost)
 
@@ -271,3 +274,41 @@ def test_disk_series_carry_the_device(engine: ScriptedEngine) -> None:
         (0, {**busy, "system.device": "253:7", "disk.io.direction": "read"}),
         (8192, {**busy, "system.device": "253:7", "disk.io.direction": "write"}),
     ]
+
+
+def test_limits_are_read_again_after_a_while(engine: ScriptedEngine, root: Path) -> None:
+    clock, file = Clock(), root / f"sys/fs/cgroup/cpu/docker/{engine.ids['busy']}/cpu.cfs_quota_us"
+    reader = opened(engine, root, clock)
+    told = []
+    for seconds in (0, 30, 31):
+        clock.now += seconds
+        usage = by_name(reader())["busy"].usage
+        told.append(usage.cpu_limit_cpus if usage else None)
+        file.write_text("50000\n")
+    assert told == [0.2, 0.2, 0.5]
+
+
+def test_files_stay_open_only_while_there_is_room_and_are_closed_with_the_container(
+    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held() -> int:
+        return sum(
+            link.is_symlink() and str(HYBRID) in str(link.readlink()) for link in Path("/proc/self/fd").iterdir()
+        )
+
+    reader = opened(engine, HYBRID)
+    whole = by_name(reader())["busy"].usage
+    assert held() > 20
+    engine.faults["/events"] = "500"
+    for found in list(engine.entries):
+        engine.entries[found]["State"] = "exited"
+        engine.containers[found]["State"] |= {"Status": "exited", "Pid": 0}
+    engine.cut_streams()
+    until(lambda: reader() and held() == 0, "the files are closed")
+    reader.close()
+
+    with scripted_engine() as another:
+        monkeypatch.setattr(Room, "__init__", lambda room: setattr(room, "left", 5))
+        reader = opened(another, HYBRID)
+        assert by_name(reader())["busy"].usage == whole
+        assert held() == 5

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from fixtures.nvml.machine import BUSY, EIGHT, H200X8, Machine, Outcome, snapshot, snapshot_of
+from fixtures.nvml.machine import BUSY, EIGHT, H200X8, MIG, Machine, Outcome, snapshot, snapshot_of
 
 from otel_agent.errors import Unavailable
 from otel_agent.sources.gpu.read import GpuIdentity, GpuReading, GpuSnapshot
@@ -231,3 +231,56 @@ def test_missing_bindings_are_named(machine: Machine) -> None:
         "the package nvidia-ml-py is not installed",
         "pip install 'otel-llm[agent]'",
     )
+
+
+CODES = [*range(1, 31), 77, 999]
+NOT_ABOUT_ONE_GPU = (
+    "nvmlSystemGetDriverVersion",
+    "nvmlSystemGetNVMLVersion",
+    "nvmlSystemGetCudaDriverVersion",
+    "nvmlDeviceGetCount",
+    "nvmlEventSetCreate",
+    "nvmlEventSetWait",
+)
+OF_A_PARTITIONED_GPU = (
+    "nvmlDeviceGetMaxMigDeviceCount",
+    "nvmlDeviceGetMigDeviceHandleByIndex",
+    "nvmlDeviceGetUUID",
+    "nvmlDeviceGetName",
+    "nvmlDeviceGetAttributes",
+    "nvmlDeviceGetGpuInstanceId",
+    "nvmlDeviceGetComputeInstanceId",
+    "nvmlDeviceGetMemoryInfo_v2",
+    "nvmlDeviceGetComputeRunningProcesses_v3",
+    "nvmlGpmMigSampleGet",
+    "nvmlGpmMetricsGet",
+    "nvmlDeviceGetHandleByIndex",
+    "nvmlDeviceGetPciInfo",
+)
+
+
+@pytest.mark.parametrize("call", [*NOT_ABOUT_ONE_GPU, *OF_A_PARTITIONED_GPU])
+def test_every_documented_code_of_any_call_leaves_a_snapshot_or_says_why(machine: Machine, call: str) -> None:
+    """Nothing that is not an answer becomes a number, nothing is raised, and the next good answer is told as it was before."""
+    broken = [f"{MIG}error.{call}={code}\n" for code in CODES]
+    steps = [MIG, *(script for one in broken for script in (one, MIG))]
+
+    outcomes = machine.read(*steps, times=range(0, 1000 * len(steps), 1000))
+
+    [whole] = gpus(outcomes[0])
+    for outcome in outcomes[1::2]:
+        for gpu in gpus(outcome):
+            assert gpu.failure or (gpu.power_watts, gpu.identity) == (whole.power_watts, whole.identity)
+            told = [part.memory_used_bytes for part in gpu.instances]
+            assert set(told) <= {30_064_771_072, 0, None}
+    assert [gpus(outcome) for outcome in outcomes[2::2]] == [(whole,)] * len(CODES)
+    assert not [line for line in machine.log if "Traceback" in line or "Error(" in line]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_documented_code_at_the_start_is_unavailable_with_a_remedy(machine: Machine, code: int) -> None:
+    outcomes = machine.read(f"{SINGLE}error.nvmlInitWithFlags={code}\n", SINGLE)
+
+    assert isinstance(outcomes[0], Unavailable)
+    assert outcomes[0].remedy
+    assert gpus(outcomes[1]) == (BUSY,)
