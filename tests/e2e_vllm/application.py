@@ -13,7 +13,7 @@ from opentelemetry import baggage, context, trace
 
 QUESTION = {"model": "litellm_proxy/tiny", "api_base": sys.argv[1], "api_key": "sk-laptop", "max_retries": 0}
 SHORT = [{"role": "user", "content": "the quick brown fox"}]
-LONG = [{"role": "user", "content": "a lion " * 2000}]
+LONG = [{"role": "user", "content": "a lion " * 20000}]
 EXACTLY = {"extra_body": {"ignore_eos": True}}
 
 
@@ -28,7 +28,7 @@ async def stream():
 
 
 def left():
-    answer = litellm.completion(**QUESTION, messages=SHORT, max_tokens=900, stream=True, **EXACTLY)
+    answer = litellm.completion(**QUESTION, messages=SHORT, max_tokens=8000, stream=True, **EXACTLY)
     next(iter(answer))
     answer.close()
 

@@ -3,7 +3,7 @@
 Run by `make e2e-vllm`, in the environment of scripts/vllm_environment.py; elsewhere, where no vLLM is installed, the folder
 is left out. Every test here carries the marker `e2e_vllm`. What there is, all of it for the session and made at first use:
 
-    model_dir        Path            the tiny random model (tests/e2e_vllm/model.py: 161 tokens, 1,024 tokens of context, each
+    model_dir        Path            the tiny random model (tests/e2e_vllm/model.py: 161 tokens, 8,192 tokens of context, each
                                      token a printable piece of text; `ignore_eos=True` makes lengths certain)
     offline          dict[str, Any]  the arguments for a frugal `vllm.LLM(**offline)` or `EngineArgs(**offline)` of one's own
     llm              vllm.LLM        an offline engine in this process with statistics on (its core is a process of its own)
@@ -14,9 +14,11 @@ is left out. Every test here carries the marker `e2e_vllm`. What there is, all o
 Import what is shared as `from tests.e2e_vllm.serving import …`: the bare name `vllm` is the library's.
 """
 
+import gc
 import importlib.metadata
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.e2e_vllm)
+
+
+def pytest_sessionfinish() -> None:
+    """Collect what vLLM left open, whose finalizers warn, before pytest does and takes the warning for a failure."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

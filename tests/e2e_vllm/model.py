@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 NAME = "tiny"
-MAX_TOKENS = 1024  # what an engine is started with: long enough that a client can leave in the middle
+MAX_TOKENS = 8192  # what an engine is started with: long enough that a client can leave in the middle
 SENTENCES = ("the quick brown fox jumps over the lazy dog", "a lion, a tiger and a bear walk into the forest at night")
 TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant: "
 

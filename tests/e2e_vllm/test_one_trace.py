@@ -153,7 +153,7 @@ def test_a_stream_that_is_left_is_told_by_all_three(story: Story) -> None:
 
     assert story.way("left", step) == [*ABOVE_ENGINE, ("application", "left")]
     assert "otel_llm.abort.reason" in step.attributes
-    assert 0 < step.attributes["gen_ai.usage.output_tokens"] < 900
+    assert 0 < step.attributes["gen_ai.usage.output_tokens"] < 8000
     assert [one for one in story.steps("left").values() if one.span.name == "llm_request"] == []
 
 

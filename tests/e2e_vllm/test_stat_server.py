@@ -46,6 +46,14 @@ class Asked:
         assert chosen, f"{name} {attributes}"
         return sum(point.sum if hasattr(point, "bucket_counts") else point.as_int + point.as_double for point in chosen)
 
+    def running(self) -> list[int]:
+        """What each export said of the requests running."""
+        return [
+            point.as_int
+            for export in self.exports
+            for point in self.points(export).get(semconv.VLLM_REQUESTS_RUNNING, ())
+        ]
+
     def own(self, family: str, label: str = "") -> float:
         """The sum of the samples of a family on vLLM's own page."""
         return sum(
@@ -74,6 +82,7 @@ def asked(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 _abandon(server)
             until(lambda: sum(span.name == "llm_request" for span in sink.spans()) >= 18, "the spans of vLLM's own")
             page = server.page()
+            until(lambda: Asked(sink, page).running()[-1:] == [0], "an export while the engine is idle and still there")
         yield Asked(sink, page)
 
 
@@ -178,12 +187,7 @@ def test_the_engine_is_limited_by_its_sequences_while_more_ask_and_idle_in_the_e
         if point.as_int
     }
     assert {"sequence_cap", "idle"} <= seen <= {"sequence_cap", "idle", "none"}
-    running = [
-        point.as_int
-        for export in asked.exports
-        for point in asked.points(export).get(semconv.VLLM_REQUESTS_RUNNING, ())
-    ]
-    assert (max(running), running[-1]) == (4, 0)
+    assert (max(asked.running()), asked.running()[-1]) == (4, 0)
 
 
 def test_what_is_sent_names_the_service_and_ends_with_the_process(asked: Asked) -> None:

@@ -1,0 +1,216 @@
+"""Do no harm: a table of vLLM's calls gives what it gives without us; also with each part of ours broken in turn.
+
+Left out of the breaking are only the functions put in vLLM's place and what keeps faults from them: they are the guard.
+"""
+
+import asyncio
+import gc
+import inspect
+import logging
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+import vllm.entrypoints.launchers.app
+import vllm.tracing
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, NoOpTracerProvider
+from waiting import until
+
+import otel_llm
+from breaking import Broken, breaking, functions, noted, parts
+from otel_llm import fault, leftovers
+from otel_llm.vllm import VLLMInstrumentor
+from otel_llm.vllm.wrappers import WRAPPERS
+from tests.e2e_vllm.outcomes import TABLE, Statistics, World, outcome
+from tests.e2e_vllm.scripted_core import scripted
+from tests.e2e_vllm.scripted_server import serving
+from tests.e2e_vllm.watched import configured
+
+
+@asynccontextmanager
+async def _made(model: Path) -> AsyncIterator[World]:
+    async with serving(model) as (app, core):
+        with scripted(model, runner="pooling") as (pooling, pooling_core):
+            yield World(app, core, pooling, pooling_core)
+
+
+class Worlds:
+    """One that was made without us, and one made while vLLM was instrumented."""
+
+    def __init__(self, model: Path) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._makings: list[AbstractAsyncContextManager[World]] = []
+        self._bare: dict[str, Any] = {}
+        self.bare = self._make(model)
+        with instrumented():
+            self.ours = self._make(model)
+
+    def without_us(self, name: str) -> Any:
+        """Tell what a row gives uninstrumented; found out once, when first asked for."""
+        if name not in self._bare:
+            assert not VLLMInstrumentor().is_instrumented_by_opentelemetry
+            provider, Statistics.meter_provider = Statistics.meter_provider, None
+            self._bare[name] = outcome(name, self.bare, self.loop)
+            assert outcome(name, self.bare, self.loop) == self._bare[name]  # it tells something
+            Statistics.meter_provider = provider
+        return self._bare[name]
+
+    def with_us(self, name: str) -> Any:
+        """Tell what a row gives now."""
+        return outcome(name, self.ours, self.loop)
+
+    def _make(self, model: Path) -> World:
+        making = _made(model)
+        self._makings.append(making)
+        return self.loop.run_until_complete(making.__aenter__())
+
+    def close(self) -> None:
+        for world in (self.bare, self.ours):
+            self.loop.run_until_complete(world.renew())
+        for making in self._makings:
+            self.loop.run_until_complete(making.__aexit__(None, None, None))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+
+@pytest.fixture(scope="module")
+def worlds(model_dir: Path, offline: dict[str, Any]) -> Iterator[Worlds]:
+    Statistics.config = configured(offline)
+    made = Worlds(model_dir)
+    gc.collect()
+    gc.freeze()  # what there is of torch would be looked through again and again
+    yield made
+    gc.unfreeze()
+    made.close()
+
+
+@contextmanager
+def instrumented(tracer_provider: Any = None, meter_provider: Any = None) -> Iterator[list[tuple[str, Any]]]:
+    """Instrument for the length of the block; hands out the faults of our own."""
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    meters = meter_provider or MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    faults: list[tuple[str, Any]] = []
+    before, hook = fault.set_on_fault(lambda place, error: faults.append((place, error))), sys.unraisablehook
+    sys.unraisablehook = lambda what: faults.append((f"unraisable in {what.object!r}", what.exc_value))
+    Statistics.meter_provider = meters
+    try:
+        VLLMInstrumentor().instrument(tracer_provider=tracer_provider or tracers, meter_provider=meters)
+        yield faults
+    finally:
+        VLLMInstrumentor().uninstrument()
+        Statistics.meter_provider = None
+        sys.unraisablehook = hook
+        fault.set_on_fault(before)
+
+
+NONSENSE = ("offline: an object without an engine", "engine: an object that is no engine")  # of which nothing can be told
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_call_gives_what_it_gives_without_us(worlds: Worlds, name: str) -> None:
+    expected = worlds.without_us(name)
+
+    with instrumented() as faults:
+        came = worlds.with_us(name)
+
+    assert came == expected
+    assert (faults == []) is (name not in NONSENSE)
+
+
+def facts(function: Any) -> dict[str, Any]:
+    return {
+        "type": type(function),
+        "name": (function.__module__, function.__name__, function.__qualname__, function.__doc__),
+        "signature": inspect.signature(function),
+        "annotations": function.__annotations__,
+        "kinds": [kind(function) for kind in (inspect.isasyncgenfunction, inspect.iscoroutinefunction)],
+    }
+
+
+def test_every_wrapped_function_looks_like_the_one_it_wraps() -> None:
+    with instrumented():
+        wrapped = {(owner, name): getattr(owner, name) for owner, name, _ in WRAPPERS.put_on}
+        looks = {place: facts(function) for place, function in wrapped.items()}
+    originals = {(owner, name): getattr(owner, name) for owner, name in wrapped}
+
+    assert len(wrapped) > 15
+    assert not [place for place, function in originals.items() if function is wrapped[place]]
+    assert {place: facts(function) for place, function in originals.items()} == looks
+
+
+# -- broken parts ------------------------------------------------------------------------------------------------------
+
+GUARDS = frozenset(
+    (
+        "guarded.<locals>.decorate.<locals>.guard", "report",  # around parts of ours, told of their faults
+        "VLLMInstrumentor._instrument", "VLLMInstrumentor._uninstrument", "VLLMInstrumentor._imported", "_imported",
+        "VLLMInstrumentor.instrumentation_dependencies", "set_on_fault",  # called by others
+        "Arrivals.__init__", "Arrivals.__call__", "Arrivals.__call__.<locals>.received", "Arrivals.__call__.<locals>.sent",
+        "OtelStatLogger.__init__", "OtelStatLogger.record", "OtelStatLogger.log", "OtelStatLogger.log_engine_initialized",
+        "OtelStatLogger.record_sleep_state", "OtelStatLogger.record_admission_rejection",  # vLLM's calls
+        "OpenRequest.__del__", "Instruments._observe",  # called by the collector, and by the SDK, which guards itself
+    )
+)  # fmt: skip
+
+
+def reached(worlds: Worlds) -> dict[CodeType, list[str]]:
+    """Tell for each part of ours which rows run it; putting on and taking off is one more row."""
+    life: set[CodeType] = set()
+    with noted(otel_llm, life), instrumented():
+        installed = {getattr(wrapper, "__code__", None) for _, _, wrapper in WRAPPERS.put_on}
+    found: dict[CodeType, list[str]] = {
+        code: ["offline: generate", "engine: stream", "engine: cancelled", "server: a small application"] for code in life
+    }
+    for name in TABLE:
+        run: set[CodeType] = set()
+        with instrumented(), noted(otel_llm, run):
+            worlds.with_us(name)
+        for code in run - life:
+            found.setdefault(code, []).append(name)
+    return {code: names for code, names in found.items() if code not in installed and code.co_qualname not in GUARDS}
+
+
+def test_no_part_of_ours_can_break_a_call(worlds: Worlds) -> None:
+    rows = reached(worlds)
+    harm: dict[str, Any] = {}
+    silent: list[str] = []
+    broken = 0
+    for function in functions("otel_llm"):
+        for part in parts(function.__code__):
+            if part not in rows:
+                continue
+            place, before = f"{function.__module__}.{part.co_qualname}", Broken.raised
+            came: dict[str, Any] = {}
+            expected = {name: worlds.without_us(name) for name in rows[part]}
+            with breaking(function, part):
+                try:
+                    for name in expected:
+                        with instrumented() as faults:
+                            came[name] = worlds.with_us(name)
+                        if Broken.raised > before and not any(isinstance(error, Broken) for _, error in faults):
+                            silent.append(f"{place}, {name}")
+                        before = Broken.raised
+                except Exception as error:
+                    harm[place] = error
+            VLLMInstrumentor().instrument()  # and off again: whatever was left half done
+            VLLMInstrumentor().uninstrument()
+            leftovers._watch._open.clear()
+            broken += Broken.raised > 0
+            if harmed := [name for name, one in came.items() if one != expected[name]]:
+                harm[place] = harmed
+
+    assert harm == {}
+    assert silent == []
+    assert broken > 100
