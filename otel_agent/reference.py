@@ -13,6 +13,9 @@ from otel_agent.receiver import metrics as receiver
 from otel_agent.schedule import STATES
 from otel_agent.settings import Settings
 from otel_agent.sources import SOURCES
+from otel_agent.sources.gpu import changes as gpu_changes
+from otel_agent.sources.gpu import coverage as gpu_coverage
+from otel_agent.sources.gpu import xids as gpu_xids
 from otel_agent.telemetry import events, own
 from otel_agent.telemetry.naming import prometheus_name
 from otel_llm.attributes import ATTRIBUTES, RESOURCE_ATTRIBUTES, Attribute
@@ -211,6 +214,11 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "metrics": client_metrics,
         "attributes": client_attributes,
         "settings": application_settings,
+    },
+    "gpu.md": {
+        "events": gpu_changes.table,
+        "xids": gpu_xids.table,
+        "coverage": gpu_coverage.table,
     },
     "vllm.md": {
         "resource": resource_attributes,

@@ -87,7 +87,7 @@ SOURCES: tuple[Source, ...] = (
     Source(
         "gpu",
         lambda settings, _: (gpu_child.open_gpus_apart if settings.gpu_process else gpu_read.open_gpus)(
-            settings.host_root / "proc", deadline_s=min(settings.interval_s, settings.deadline_s) / 2
+            settings.host_root / "proc", deadline_s=min(2 * settings.interval_s, settings.deadline_s / 2)
         ),
         gpu_metrics.METRICS,
         events=gpu_events.events,

@@ -10,8 +10,9 @@ import docker
 import pytest
 from e2e.engine import IMAGE, NoEngineError, RealEngine, run_engine
 
-from otel_agent.catalogue import values
+from otel_agent.catalogue import Event, values
 from otel_agent.errors import ReadError
+from otel_agent.sources.containers.events import events
 from otel_agent.sources.containers.metrics import METRICS
 from otel_agent.sources.containers.read import ContainerReader, open_containers
 from otel_agent.sources.containers.snapshot import Container
@@ -108,6 +109,21 @@ def test_numbers_are_those_of_the_engine(engine: RealEngine, run: Callable[..., 
     assert second.network_tx_bytes == pytest.approx(told["networks"]["eth0"]["tx_bytes"], abs=5_000)
     assert (second.network_tx_bytes or 0) > 20 * 1000, "twenty pings of a thousand bytes"
     assert second.uptime_s == pytest.approx(took, abs=20)
+    held = told["cpu_stats"]["throttling_data"]
+    assert (first.usage.cpu_throttled_s or 0) <= held["throttled_time"] / 1e9 <= (second.usage.cpu_throttled_s or 0)
+    assert (
+        (first.usage.cpu_throttled_periods or 0)
+        <= held["throttled_periods"]
+        <= (second.usage.cpu_throttled_periods or 0)
+    )
+    assert second.usage.cpu_limit_cpus == pytest.approx(0.2)
+    assert second.usage.pids == told["pids_stats"]["current"]
+    faults = memory["stats"].get("total_pgfault", memory["stats"].get("pgfault"))
+    assert second.usage.faults == pytest.approx(faults, abs=200)
+    assert second.usage.memory_rss_bytes == pytest.approx(
+        memory["stats"].get("total_rss", memory["stats"].get("anon")), abs=500_000
+    )
+    assert (second.usage.stalled_s or {}).get(("cpu", "some"), 1.0) > 0, "its quota makes it wait"
 
 
 def test_states_follow_the_engine(run: Callable[..., Any], reader: ContainerReader) -> None:
@@ -152,6 +168,73 @@ def test_a_restart_loop_is_counted_and_memory_that_ran_out_is_an_exit(
     run("greedy", "dd if=/dev/zero of=/dev/null bs=100M count=1", mem_limit="16m", memswap_limit="16m")
     greedy = until(reader, "greedy", lambda c: c.identity.state == "exited")
     assert greedy.identity.exit_code == 137
+    assert greedy.identity.oom_killed is True
+
+
+def happened(reader: ContainerReader, *wanted: tuple[str, str], deadline_s: float = 30) -> dict[tuple[str, str], Event]:
+    """Read until these events, by name and container, have been told; returns the first of each."""
+    found: dict[tuple[str, str], Event] = {}
+    end = time.monotonic() + deadline_s
+    while not set(wanted) <= set(found):
+        assert time.monotonic() < end, f"only {sorted(found)}"
+        for event in events(reader()):
+            key = (event.name.removeprefix("otel_llm.container."), str(event.attributes["container.name"]))
+            found.setdefault(key, event)
+        time.sleep(0.05)
+    return found
+
+
+def test_what_happens_is_told_as_it_happened(run: Callable[..., Any], reader: ContainerReader) -> None:
+    """One of each: a crash with its log, memory that ran out, a loop, health that turned, an ordered stop."""
+    while not reader().events:
+        time.sleep(0.05)
+    run("crash", "echo loading; echo password=hunter2hunter2; exit 7", labels={"com.docker.compose.service": "vllm"})
+    run("starved", "dd if=/dev/zero of=/dev/null bs=100M count=1", mem_limit="16m", memswap_limit="16m")
+    run("spinning", "exit 1", restart_policy={"Name": "always"})
+    second = 1_000_000_000
+    run("sick", "exec sleep 1000", healthcheck={"test": ["CMD-SHELL", "exit 1"], "interval": second, "retries": 1})
+    run("told", "exec sleep 1000").stop(timeout=0)
+    found = happened(
+        reader,
+        *(("create", "crash"), ("start", "crash"), ("exit", "crash"), ("oom", "starved"), ("exit", "starved")),
+        *(("restart_loop", "spinning"), ("health", "sick"), ("exit", "told")),
+    )
+    crash = found["exit", "crash"]
+    assert (crash.severity, crash.said) == ("error", "container crash exited with code 7")
+    assert crash.attributes["container.label.com.docker.compose.service"] == "vllm"
+    assert crash.attributes["otel_llm.container.log.tail"] == "loading\npassword=[masked:secret]"
+    assert found["exit", "starved"].attributes["otel_llm.container.oom_killed"] is True
+    assert found["health", "sick"].attributes["otel_llm.container.health"] == "unhealthy"
+    assert (found["exit", "told"].severity, found["exit", "told"].attributes["otel_llm.container.exit.ordered"]) == (
+        "info",
+        True,
+    )
+    assert until(reader, "sick", lambda c: c.identity.health == "unhealthy").usage is not None
+
+
+def test_where_no_file_can_be_seen_the_engine_tells_the_same_numbers(
+    engine: RealEngine, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    """An agent in a pid namespace and a root of its own."""
+    run("far", "dd if=/dev/zero of=/big bs=1M count=8 2>/dev/null; while :; do :; done", mem_limit="64m")
+    near, blind = open_containers(environ=engine.host), open_containers(tmp_path, environ=engine.host)
+    try:
+        until(near, "far", lambda c: c.usage is not None and (c.usage.cpu_s or 0) > 0.5)
+        before = until(near, "far", lambda c: c.usage is not None).usage
+        told = until(blind, "far", lambda c: c.usage is not None and (c.usage.cpu_s or 0) > 0.5).usage
+        after = until(near, "far", lambda c: c.usage is not None).usage
+    finally:
+        near.close()
+        blind.close()
+    assert before is not None
+    assert told is not None
+    assert after is not None
+    assert (before.origin, told.origin) == ("cgroup", "stats")
+    assert (told.cpu_s or 0) <= (after.cpu_s or 0)
+    assert told.memory_limit_bytes == after.memory_limit_bytes == 64 * 2**20
+    assert told.memory_usage_bytes == pytest.approx(after.memory_usage_bytes, abs=1_000_000)
+    assert told.pids == after.pids
+    assert set(told.network or {}) == set(after.network or {})
 
 
 def test_the_points_carry_identity_and_one_state(run: Callable[..., Any], reader: ContainerReader) -> None:
@@ -165,8 +248,9 @@ def test_the_points_carry_identity_and_one_state(run: Callable[..., Any], reader
         attributes["otel_llm.container.state"] for value, attributes in found["otel_llm.container.status"] if value
     ] == ["running"]
     assert {name for name, points in found.items() if points} >= {row.name for row in METRICS} - {
-        "container.disk.io",
-        "otel_llm.container.memory.limit",
+        *("container.disk.io", "otel_llm.container.disk.operations"),
+        *("otel_llm.container.cpu.limit", "otel_llm.container.memory.limit", "container.memory.available"),
+        *("otel_llm.container.pids.limit", "otel_llm.container.health.status", "otel_llm.container.exit.code"),
     }
     assert all(who.items() <= attributes.items() for points in found.values() for _, attributes in points)
 

@@ -121,7 +121,7 @@ def test_an_aborted_request_is_told_and_counted_once(served: Served) -> None:
 
 
 def test_a_prompt_that_is_too_long_is_an_error_of_the_server_alone(served: Served) -> None:
-    answer = served.ask(COMPLETIONS, headers=traced(7), prompt="a lion " * 2000, max_tokens=3)
+    answer = served.ask(COMPLETIONS, headers=traced(7), prompt="a lion " * 20_000, max_tokens=3)
 
     server, engine = spans_of(served, 7, engine_spans=0)
     assert (answer.status_code, engine, server.status.code) == (400, [], Status.STATUS_CODE_UNSET)

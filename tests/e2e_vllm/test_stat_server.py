@@ -118,7 +118,7 @@ def _fill(server: Server) -> None:
 
 
 def _abandon(server: Server) -> None:
-    body = {"model": NAME, "prompt": "a bear", "max_tokens": 200, "ignore_eos": True, "stream": True}
+    body = {"model": NAME, "prompt": "a bear", "max_tokens": 8000, "ignore_eos": True, "stream": True}
     with httpx.stream("POST", f"{server.base}/v1/completions", json=body, timeout=60) as answer:
         next(answer.iter_lines())
     until(lambda: 'vllm:num_requests_running{engine="0",model_name="tiny"} 0.0' in server.page(), "the abort")

@@ -264,7 +264,7 @@ class OpenRequest:
 def _parent(given: Mapping[str, str] | None) -> tuple[Context, tuple[Link, ...]]:
     """Return the context to begin in: the current span wins, and one of another trace that was named is linked to."""
     context = otel_context.get_current()
-    if not given:
+    if not given or not isinstance(given, Mapping):
         return context, ()
     told = get_current_span(_TRACE.extract(given, Context()))
     named, here = told.get_span_context(), get_current_span(context).get_span_context()

@@ -9,10 +9,13 @@ https://docs.kernel.org/accounting/psi.html and proc_pid_net(5).
 import functools
 import os
 import re
-from collections.abc import Iterable, Mapping
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from otel_agent.sources.containers.files import field, number, read, scaled, whole
+from otel_agent.sources.containers.files import Kept, Room, field, number, read, scaled, whole
 from otel_agent.sources.containers.snapshot import Link, MainProcess, Resource, Stall, Traffic, Usage
 
 UNLIMITED = 2**60  # cgroup v1 writes "no limit" as the largest number of whole pages, near 2**63
@@ -23,22 +26,50 @@ _NO_INTERFACES = frozenset(b"lo tunl0 sit0 ip6tnl0 gre0 gretap0 erspan0 ip_vti0 
 _NO_DEVICES = re.compile(r"(loop|ram|zram)\d+\Z")  # what they move is moved again, and counted, by the device below
 _RESOURCES: tuple[Resource, ...] = ("cpu", "memory", "io")
 _STALLS: tuple[Stall, ...] = ("some", "full")
+_PRESSURE = tuple(
+    (f"{resource}.pressure", tuple((f"{stall} avg10=".encode(), (resource, stall)) for stall in _STALLS))
+    for resource in _RESOURCES
+)
 _EVENTS = (b"max", b"oom", b"oom_kill")
 _ENVIRON_CAP = 2**16
+LIMITS_S = 60.0  # limits change by hand, if ever: they are read this often
 
 
 class GoneError(Exception):
     """The pid is no longer that of the container: it stopped or was started again."""
 
 
+@dataclass(frozen=True)
+class _Limits:
+    cpus: float | None = None
+    pids: int | None = None
+    memory_bytes: int | None = None  # of cgroup v2; v1 tells it among the numbers
+
+
+@dataclass
+class _Box:
+    """What is kept of one run of a container: where its cgroup is, its open files, its limits and when these were read."""
+
+    told: bytes
+    pid: int
+    paths: Mapping[str, str]  # as the kernel names them, by controller; "" is v2
+    folders: Mapping[str, str]  # as they are mounted here, by v1 controller
+    files: Kept
+    limits: _Limits = _Limits()
+    limits_s: float = float("-inf")
+
+
 class CgroupFiles:
     """The cgroup file systems and the process folder below one root; `proc` and `sys` as mounted there."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
         self._proc = str(root / "proc")
         self._fs = root / "sys/fs/cgroup"
         self._blocks = root / "sys/dev/block"
         self._names: dict[bytes, str] = {}
+        self._clock, self._room = clock, Room()
+        self._boxes: dict[str, _Box] = {}
+        self.close = weakref.finalize(self, _close, self._boxes)
         # In v1 a folder may serve several controllers ("cpu,cpuacct"), with or without links of the single names to it.
         self._v1: dict[str, str] = {}
         self._v2: str | None = str(self._fs) if (self._fs / "cgroup.controllers").exists() else None
@@ -58,16 +89,31 @@ class CgroupFiles:
 
         Raises GoneError where the pid is not, or no longer, the container's.
         """
-        told = read(f"{self._proc}/{pid}/cgroup")
-        if not told:
-            raise GoneError
-        paths = _paths(told, container_id)
-        if paths is None:
-            raise GoneError
-        network = _network(read(f"{self._proc}/{pid}/net/dev")) if own_network else None
+        box = self._box(container_id, pid)
+        network = _network(box.files.read(f"{self._proc}/{pid}", "net/dev")) if own_network else None
         if self._v2 is not None:
-            return self._from_v2(self._v2 + paths[""], network) if paths.get("") else None
-        return self._from_v1(paths, network, gpus=gpus) if self._v1 else None
+            return self._from_v2(box, self._v2 + box.paths[""], network) if box.paths.get("") else None
+        return self._from_v1(box, network, gpus=gpus) if self._v1 else None
+
+    def forget(self, running: Collection[str]) -> None:
+        """Let the files of all other containers go."""
+        for gone in self._boxes.keys() - running:
+            self._boxes.pop(gone).files.close()
+
+    def _box(self, container_id: str, pid: int) -> _Box:
+        # Read anew each time, not from an open file: a pid that was given again must not pass for the old one.
+        told = read(f"{self._proc}/{pid}/cgroup")
+        box = self._boxes.get(container_id)
+        if box is not None and box.told == told and box.pid == pid:
+            return box
+        if box is not None:
+            self._boxes.pop(container_id).files.close()
+        paths = _paths(told, container_id) if told else None
+        if paths is None or not told:
+            raise GoneError
+        folders = {name: self._v1[name] + path for name, path in paths.items() if name in self._v1}
+        self._boxes[container_id] = box = _Box(told, pid, paths, folders, Kept(self._room))
+        return box
 
     def main(self, pid: int) -> MainProcess:
         """Return what the first process of a container shows; what it may not be asked for is None."""
@@ -90,75 +136,82 @@ class CgroupFiles:
         except OSError:
             return None
 
-    def _from_v2(self, folder: str, network: Mapping[str, Link] | None) -> Usage | None:
-        cpu = read(f"{folder}/cpu.stat")
-        used = number(read(f"{folder}/memory.current"))
+    def _from_v2(self, box: _Box, folder: str, network: Mapping[str, Link] | None) -> Usage | None:
+        kept = box.files.read
+        cpu, used = kept(folder, "cpu.stat"), number(kept(folder, "memory.current"))
         if not cpu and used is None:
             return None
-        memory, events = read(f"{folder}/memory.stat"), read(f"{folder}/memory.events")
+        if (now := self._clock()) - box.limits_s >= LIMITS_S:
+            box.limits_s, box.limits = now, _limits_v2(folder)
+        memory, events = kept(folder, "memory.stat"), kept(folder, "memory.events")
         return Usage(
             cpu_s=scaled(field(cpu, b"usage_usec"), 1e6),
             cpu_user_s=scaled(field(cpu, b"user_usec"), 1e6),
             cpu_system_s=scaled(field(cpu, b"system_usec"), 1e6),
-            cpu_limit_cpus=_quota(*(read(f"{folder}/cpu.max") or b"").split()[:2]),
+            cpu_limit_cpus=box.limits.cpus,
             cpu_periods=field(cpu, b"nr_periods"),
             cpu_throttled_periods=field(cpu, b"nr_throttled"),
             cpu_throttled_s=scaled(field(cpu, b"throttled_usec"), 1e6),
             memory_usage_bytes=used,
             memory_working_set_bytes=_working_set(used, field(memory, b"inactive_file")),
-            memory_limit_bytes=number(read(f"{folder}/memory.max")),  # "max" is no number: no limit
+            memory_limit_bytes=box.limits.memory_bytes,
             memory_rss_bytes=field(memory, b"anon"),
             memory_events=_known({name.decode(): field(events, name) for name in _EVENTS}),
             faults=field(memory, b"pgfault"),
             major_faults=field(memory, b"pgmajfault"),
-            pids=number(read(f"{folder}/pids.current")),
-            pids_limit=number(read(f"{folder}/pids.max")),
-            stalled_s=_pressure(folder),
+            pids=number(kept(folder, "pids.current")),
+            pids_limit=box.limits.pids,
+            stalled_s=_pressure(box.files, folder),
             network=network,
-            disk=self._disk_v2(read(f"{folder}/io.stat")),
+            disk=self._disk_v2(kept(folder, "io.stat")),
         )
 
-    def _from_v1(self, paths: Mapping[str, str], network: Mapping[str, Link] | None, *, gpus: bool) -> Usage | None:
-        def content(controller: str, file: str) -> bytes | None:
-            folder, path = self._v1.get(controller), paths.get(controller)
-            return read(f"{folder}{path}/{file}") if folder and path else None
+    def _from_v1(self, box: _Box, network: Mapping[str, Link] | None, *, gpus: bool) -> Usage | None:
+        folders, kept = box.folders, box.files.read
 
-        cpu = number(content("cpuacct", "cpuacct.usage"))
-        used = number(content("memory", "memory.usage_in_bytes"))
+        def content(controller: str, file: str) -> bytes | None:
+            return kept(folders[controller], file) if controller in folders else None
+
+        cpu, used = number(content("cpuacct", "cpuacct.usage")), number(content("memory", "memory.usage_in_bytes"))
         if cpu is None and used is None:
             return None
-        modes, memory = content("cpuacct", "cpuacct.stat"), content("memory", "memory.stat")
-        held, devices = content("cpu", "cpu.stat"), content("devices", "devices.list") if gpus else None
+        if (now := self._clock()) - box.limits_s >= LIMITS_S:
+            box.limits_s, box.limits = now, _limits_v1(folders)
+        modes, memory, held = (
+            content("cpuacct", "cpuacct.stat"),
+            content("memory", "memory.stat"),
+            content("cpu", "cpu.stat"),
+        )
         limit = field(memory, b"hierarchical_memory_limit")  # the lowest on the way up: that of a parent counts too
+        limit = limit if limit is not None and limit < UNLIMITED else None
+        kills = field(content("memory", "memory.oom_control"), b"oom_kill")
+        reached = number(content("memory", "memory.failcnt")) if limit is not None else None
+        moved = content("blkio", "blkio.throttle.io_service_bytes_recursive")
+        counted = content("blkio", "blkio.throttle.io_serviced_recursive") if moved and b":" in moved else None
+        devices = content("devices", "devices.list") if gpus else None
         return Usage(
             cpu_s=scaled(cpu, 1e9),
             cpu_user_s=scaled(field(modes, b"user"), _TICKS),
             cpu_system_s=scaled(field(modes, b"system"), _TICKS),
-            cpu_limit_cpus=_quota(content("cpu", "cpu.cfs_quota_us"), content("cpu", "cpu.cfs_period_us")),
+            cpu_limit_cpus=box.limits.cpus,
             cpu_periods=field(held, b"nr_periods"),
             cpu_throttled_periods=field(held, b"nr_throttled"),
             cpu_throttled_s=scaled(field(held, b"throttled_time"), 1e9),
             memory_usage_bytes=used,
             memory_working_set_bytes=_working_set(used, field(memory, b"total_inactive_file")),
-            memory_limit_bytes=limit if limit is not None and limit < UNLIMITED else None,
+            memory_limit_bytes=limit,
             memory_rss_bytes=field(memory, b"total_rss"),
-            memory_events=_known(
-                {
-                    "max": number(content("memory", "memory.failcnt")),
-                    "oom_kill": field(content("memory", "memory.oom_control"), b"oom_kill"),
-                }
-            ),
+            memory_events=_known({"max": reached, "oom_kill": kills}),
             faults=field(memory, b"total_pgfault"),
             major_faults=field(memory, b"total_pgmajfault"),
             pids=number(content("pids", "pids.current")),
-            pids_limit=number(content("pids", "pids.max")),
-            stalled_s=_pressure(self._unified + paths[""]) if self._unified and paths.get("") else None,
+            pids_limit=box.limits.pids,
+            stalled_s=_pressure(box.files, self._unified + box.paths[""])
+            if self._unified and box.paths.get("")
+            else None,
             devices_denied=None if not devices else b"a *:* " not in devices and b"c " + NVIDIA_MAJOR not in devices,
             network=network,
-            disk=self._disk_v1(
-                content("blkio", "blkio.throttle.io_service_bytes_recursive"),
-                content("blkio", "blkio.throttle.io_serviced_recursive"),
-            ),
+            disk=self._disk_v1(moved, counted),
         )
 
     def _disk_v2(self, text: bytes | None) -> Mapping[str, Traffic] | None:
@@ -247,18 +300,36 @@ def _network(text: bytes | None) -> Mapping[str, Link] | None:
     return found
 
 
-def _pressure(folder: str) -> Mapping[tuple[Resource, Stall], float] | None:
+def _pressure(files: Kept, folder: str) -> Mapping[tuple[Resource, Stall], float] | None:
     """Read lines like `some avg10=0.00 avg60=0.00 avg300=0.00 total=133` of the three pressure files."""
     found: dict[tuple[Resource, Stall], float] = {}
-    for resource in _RESOURCES:
-        text = read(f"{folder}/{resource}.pressure") or b""
-        for line in text.splitlines():
-            kind, _, rest = line.partition(b" ")
-            total = whole(rest.rpartition(b"total=")[2])
-            for stall in _STALLS:
-                if total is not None and kind == stall.encode():
-                    found[resource, stall] = total / 1e6
+    for file, keys in _PRESSURE:
+        text = files.read(folder, file)
+        if text is None:
+            continue
+        for name, key in keys:
+            if (start := text.find(name)) >= 0 and (total := text.find(b"total=", start)) >= 0:
+                stalled = whole(text[total + 6 :].partition(b"\n")[0])
+                if stalled is not None:
+                    found[key] = stalled / 1e6
     return found or None
+
+
+def _limits_v1(folders: Mapping[str, str]) -> _Limits:
+    cpu, pids = folders.get("cpu"), folders.get("pids")
+    quota = _quota(read(f"{cpu}/cpu.cfs_quota_us"), read(f"{cpu}/cpu.cfs_period_us")) if cpu else None
+    return _Limits(quota, number(read(f"{pids}/pids.max")) if pids else None)
+
+
+def _limits_v2(folder: str) -> _Limits:
+    cpus = _quota(*(read(f"{folder}/cpu.max") or b"").split()[:2])
+    memory = number(read(f"{folder}/memory.max"))  # "max" is no number: no limit
+    return _Limits(cpus, number(read(f"{folder}/pids.max")), memory)
+
+
+def _close(boxes: Mapping[str, _Box]) -> None:
+    for box in boxes.values():
+        box.files.close()
 
 
 def _by_kind(text: bytes) -> dict[bytes, dict[bytes, bytes]]:

@@ -1,9 +1,13 @@
 """Small files of the kernel: reading one without being held up, and taking single numbers out of it. What is no number is None."""
 
+import contextlib
 import os
+import resource
+from collections.abc import Iterable
 
 FILE_CAP = 2**18  # bytes; the longest, io.stat on a host with hundreds of disks, stays far below
 SHORT = 2048  # bytes
+DESCRIPTORS = 65536  # what the agent asks for; half of what it gets is for files that stay open
 
 
 def read(path: str) -> bytes | None:
@@ -13,15 +17,74 @@ def read(path: str) -> bytes | None:
     except OSError:
         return None
     try:
-        text = os.read(file, FILE_CAP)
-        # The kernel ends a read early only where the next line does not fit into its page: what is shorter is whole.
-        while SHORT <= len(text) < FILE_CAP and (more := os.read(file, FILE_CAP)):
-            text += more
+        return _content(file)
     except OSError:
         return None
     finally:
         os.close(file)
+
+
+def _content(file: int) -> bytes:
+    text = os.pread(file, FILE_CAP, 0)
+    return text if len(text) < SHORT else _rest(file, text)
+
+
+def _rest(file: int, text: bytes) -> bytes:
+    # The kernel ends a read early only where the next line does not fit into its page: what is shorter is whole.
+    while len(text) < FILE_CAP and (more := os.pread(file, FILE_CAP, len(text))):
+        text += more
     return text
+
+
+class Room:
+    """How many files may stay open, of all containers together; a file that stays open costs a third of one that is opened each time."""
+
+    def __init__(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # The soft limit is what old programs can count to, not what is sensible; the hard one is the administrator's word.
+        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+        self.left = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+
+class Kept:
+    """Files that are read over and over, by a short name; they stay open where there is room."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._files: dict[str, int] = {}
+
+    def read(self, folder: str, name: str) -> bytes | None:
+        """Return the bytes of a file of a folder; `name` is its own among the files kept here."""
+        if (file := self._files.get(name)) is not None:
+            try:
+                text = os.pread(file, FILE_CAP, 0)
+                return text if len(text) < SHORT else _rest(file, text)
+            except OSError:  # its cgroup is gone; one of the same name may be there by now
+                self._forget([name])
+        if self._room.left <= 0:
+            return read(f"{folder}/{name}")
+        try:
+            file = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return None
+        self._files[name] = file
+        self._room.left -= 1
+        try:
+            return _content(file)
+        except OSError:
+            self._forget([name])
+            return None
+
+    def close(self) -> None:
+        """Let all files go."""
+        self._forget(list(self._files))
+
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            os.close(self._files.pop(name))
+            self._room.left += 1
 
 
 def field(text: bytes | None, name: bytes) -> int | None:
@@ -34,12 +97,13 @@ def field(text: bytes | None, name: bytes) -> int | None:
         return None
     start += len(name) + 1
     end = text.find(b"\n", start)
-    return whole(text[start:] if end < 0 else text[start:end])
+    digits = text[start:] if end < 0 else text[start:end]
+    return int(digits) if digits.isdigit() else None
 
 
 def number(text: bytes | None) -> int | None:
     """Return the number that is all of a file."""
-    return whole(text.strip()) if text else None
+    return int(text) if text and (text[:-1] if text.endswith(b"\n") else text).isdigit() else None
 
 
 def whole(text: bytes | None) -> int | None:

@@ -86,6 +86,7 @@ class ContainerReader:
         seen = {found: self._seen(found, until) for found in sorted(self._known)}
         told = self._stats.take(self._unseen) if self._wishes.stats else {}
         containers = [self._container(one, seen.get(one.id), told.get(one.id)) for one in self._known.values()]
+        self._files.forget({found for found, identity in self._known.items() if identity.pid is not None})
         for kept in (self._cpu, self._unseen, self._main):
             for gone in kept.keys() - self._known.keys():
                 del kept[gone]
@@ -252,4 +253,4 @@ def open_containers(
         raise unavailable(engine.address, error) from error
     watch = Watch(Engine(engine.address, timeout_s))
     stats = StatsReader(Engine(engine.address, STATS_TIMEOUT_S), clock)
-    return ContainerReader(engine, CgroupFiles(root), watch, stats, wishes, clock, wall)
+    return ContainerReader(engine, CgroupFiles(root, clock), watch, stats, wishes, clock, wall)

@@ -177,3 +177,16 @@ def _throttle(
     if kind == "throttle_start" and reason in ABNORMAL:
         severity = "warn"
     return GpuEvent(time_s, kind, gpu, f"{said}{more}: {reason}", severity, remedy, reason=reason, processes=on_it)
+
+
+def table() -> str:
+    """Return the kinds of events for the reference."""
+    lines = ["| event | what it says | severity | remedy |", "| --- | --- | --- | --- |"]
+    for kind, (said, severity, remedy) in KINDS.items():
+        told = (
+            (said, severity, remedy)
+            if said
+            else ("an error that the driver numbers; see below", "by number", "by number")
+        )
+        lines.append(f"| `otel_llm.gpu.{kind}` | {told[0]} | {told[1]} | {told[2]} |")
+    return "\n".join(lines)

@@ -58,7 +58,7 @@ class _Apart:
         self._why = ""
 
     def read(self) -> Seen:
-        """Return what the child sees now, or every GPU failed where there is no child that could; raises ReadError while it does not answer."""
+        """Return what the child sees now, or every GPU failed where it cannot say; raises ReadError where none was seen yet."""
         if self._child is None:
             if self._last is not None and self._clock() < self._again_s:
                 return self._failed(self._why)
@@ -69,6 +69,8 @@ class _Apart:
         answer = self._answer(START_S if fresh else 2 * self._deadline_s)
         if answer is None:
             return self._failed(self._ended())
+        if isinstance(answer, float):
+            return self._failed(f"the process that reads the GPUs has not answered for {answer:.0f} s", stuck=True)
         kind, content, said = answer
         for level, text in said:
             logger.log(level, "%s", text)
@@ -96,8 +98,8 @@ class _Apart:
         except OSError:  # it has ended; its answer will say so
             return
 
-    def _answer(self, wait_s: float) -> tuple[str, Any, list[tuple[int, str]]] | None:
-        """Return the answer that is outstanding; None where the child ended. Raises ReadError where neither comes in time."""
+    def _answer(self, wait_s: float) -> tuple[str, Any, list[tuple[int, str]]] | float | None:
+        """Return the answer that is outstanding; None where the child ended, and the seconds so far where neither comes in time."""
         assert self._child is not None
         assert self._child.stdout is not None
         file = self._child.stdout.fileno()
@@ -112,8 +114,7 @@ class _Apart:
                     self._buffer, self._asked_s = self._buffer[_LENGTH.size + length :], None
                     return answer  # type: ignore[no-any-return]
             if not select.select([file], [], [], max(0.0, give_up - time.monotonic()))[0]:
-                waited = self._clock() - (self._asked_s or self._clock())
-                raise ReadError(f"the process that reads the GPUs has not answered for {waited:.0f} s")
+                return float(max(0.0, self._clock() - (self._clock() if self._asked_s is None else self._asked_s)))
             part = os.read(file, 2**20)
             if not part:
                 return None
@@ -143,10 +144,10 @@ class _Apart:
             child.kill()
             self._child_status = -signal.SIGKILL
 
-    def _failed(self, why: str) -> Seen:
+    def _failed(self, why: str, *, stuck: bool = False) -> Seen:
         if self._last is None:
             raise ReadError(why)
-        gpus = tuple(GpuReading(gpu.identity, failure=why) for gpu in self._last.gpus)
+        gpus = tuple(GpuReading(gpu.identity, failure=why, stuck=stuck) for gpu in self._last.gpus)
         return replace(self._last, time_s=time.time(), gpus=gpus, reported={}, failure=why)
 
 

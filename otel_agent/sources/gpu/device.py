@@ -37,7 +37,7 @@ _LOCATIONS = {"dram": 2, "sram": 7}  # NVML_MEMORY_LOCATION_*
 _KINDS = {"corrected": 0, "uncorrected": 1}
 _MEMORY_INFO_2 = 0x02000028  # nvmlMemory_v2: the structure's size and version
 _MARGIN_1 = 0x01000008
-_FABRIC_INFO_3 = 0x03000028
+_FABRIC_INFO = (0x03000028, 0x02000024)  # the newest version, and the one before it, which is shorter
 
 
 class _Memory(ctypes.Structure):  # nvmlMemory_v2_t
@@ -140,6 +140,7 @@ class Device:
         self.inquiry.forget()
         self._often.forget()
         self._seldom.forget()
+        self._partitions.forget()
         support = self.inquiry.ask("nvmlGpmQueryDeviceSupport")
         self._monitored = support is not None and bool(support.isSupportedDevice)
         self._probed_s, self._kept_s = now_s, None
@@ -292,10 +293,14 @@ class Device:
         return kept
 
     def _fabric(self) -> str | None:
-        info = _Fabric(version=_FABRIC_INFO_3)
-        if not self.inquiry.call("nvmlDeviceGetGpuFabricInfoV", self.inquiry.handle, ctypes.byref(info)):
-            return None
-        return _named(FABRIC_STATES, info.state) if info.status == 0 else None
+        for version in _FABRIC_INFO:
+            info = _Fabric(version=version)
+            key = ("nvmlDeviceGetGpuFabricInfoV", version >> 24)
+            if self.inquiry.call("nvmlDeviceGetGpuFabricInfoV", self.handle, ctypes.byref(info), key=key):
+                return _named(FABRIC_STATES, info.state) if info.status == 0 else None
+            if self.inquiry.code not in OUTDATED:
+                return None
+        return None
 
 
 def identify(library: Any, index: int) -> Device:

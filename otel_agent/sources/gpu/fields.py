@@ -118,7 +118,7 @@ class Batch:
             return {}
         ctypes.memmove(self._buffer, self._blank, len(self._blank))
         if not inquiry.call("nvmlDeviceGetFieldValues", inquiry.handle, self._count, self._buffer):
-            if inquiry.code in LASTING:
+            if inquiry.code in LASTING or inquiry.code == _INVALID:
                 self.unsupported = set(self._wanted)
             return {}
         found: dict[Field, int | float] = {}

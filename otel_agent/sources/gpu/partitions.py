@@ -49,6 +49,10 @@ class Partitions:
             for inquiry, one in found.values()
         )
 
+    def forget(self) -> None:
+        """Ask every instance everything again, also who it is."""
+        self._known.clear()
+
     def free(self, whole: Inquiry) -> None:
         """Give back what the driver lent."""
         for monitor in self._monitors.values():

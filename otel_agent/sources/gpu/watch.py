@@ -28,7 +28,7 @@ KINDS: Mapping[int, str] = {
     0x8000: "recovery_action",
 }
 ROOM = 256  # events kept between two readings; a GPU in trouble can tell the same thousands of times
-WAIT_MS = 1000
+WAIT_MS = 500
 RETRY_S = (1.0, 60.0)
 _TIMEOUT = 10
 

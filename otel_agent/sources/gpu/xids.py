@@ -74,3 +74,10 @@ def explained(code: int) -> Xid:
     """Return what a code means; one that is not known is an error for the vendor."""
     found = XIDS.get(code)
     return found or Xid("an error that NVIDIA's catalogue of XIDs explains", "error", "contact_vendor")
+
+
+def table() -> str:
+    """Return the codes for the reference."""
+    lines = ["| XID | what it means | severity | first thing to do |", "| --- | --- | --- | --- |"]
+    lines += [f"| {code} | {one.said} | {one.severity} | {one.remedy} |" for code, one in sorted(XIDS.items())]
+    return "\n".join(lines)

@@ -1,12 +1,15 @@
 """What does not fit between declaration and use: told once it lasted, as a series and as events, and told to be over."""
 
+from pathlib import Path
+
 from agent.derived.machines import GB, NOW, container, containers, device_request, gpus, process, processes, using
 
 from otel_agent.catalogue import values
-from otel_agent.derived.metrics import METRICS, events
-from otel_agent.derived.mismatch import LOST_S, SETTLE_S, Remembered, Verdict, judge
+from otel_agent.derived.metrics import METRICS, MISMATCH, MISMATCH_OVER, events
+from otel_agent.derived.mismatch import KINDS, LOST_S, SETTLE_S, Remembered, Verdict, judge
 from otel_agent.derived.placement import place
 from otel_agent.derived.read import PlacementSnapshot
+from otel_agent.sources.containers.events import NAMES
 from otel_agent.sources.containers.identity import GpuClaim
 from otel_agent.sources.containers.snapshot import Container, Usage
 from otel_agent.sources.gpu.snapshot import GpuProcess
@@ -156,3 +159,9 @@ def test_nothing_is_kept_of_what_is_gone() -> None:
         name = f"c{number}"
         watched.after(1, {0: using(number)}, (container(name, device_request("0")),), (process(number, name),))
     assert (len(watched.remembered.since), len(watched.remembered.used)) <= (2, 1)
+
+
+def test_the_page_says_what_every_kind_and_every_event_means() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "containers.md").read_text()
+    said = [*KINDS, MISMATCH, MISMATCH_OVER, *NAMES.values()]
+    assert [name for name in said if f"`{name}`" not in page] == []

@@ -137,6 +137,26 @@ def test_every_layout_tells_the_same_facts(engine: ScriptedEngine, tree: str) ->
     assert containers["neighbour"].usage.network is None, "the host's traffic is not the container's"
 
 
+@pytest.mark.parametrize("tree", ["hybrid-cgroupfs-debian-12-kernel-6.18", "v1-systemd-handmade"])
+def test_the_other_driver_names_other_folders_for_the_same_facts(
+    engine: ScriptedEngine, tmp_path: Path, tree: str
+) -> None:
+    """The cgroupfs tree as the systemd driver would have made it, and the other way round."""
+    root = tmp_path / "root"
+    shutil.copytree(FIXTURES / "cgroup" / tree, root, symlinks=True)
+    for found in engine.ids.values():
+        names = (f"docker/{found}", f"system.slice/docker-{found}.scope")
+        old, new = names if "cgroupfs" in tree else names[::-1]
+        for folder in [path for path in (root / "sys/fs/cgroup").glob(f"*/{old}") if path.is_dir()]:
+            target = Path(str(folder).replace(old, new))
+            target.parent.mkdir(exist_ok=True)
+            folder.rename(target)
+        for file in (root / "proc").glob("*/cgroup"):
+            file.write_text(file.read_text().replace(old, new))
+    containers = by_name(opened(engine, root)())
+    assert (containers["busy"].usage, containers["paused"].usage) == TREES[tree]
+
+
 def test_the_recorded_numbers_are_those_of_the_engine_at_the_same_moment(engine: ScriptedEngine) -> None:
     stats = json.loads((RECORDING / "stats-busy.json").read_text())
     busy = by_name(opened(engine, HYBRID)())["busy"]
@@ -231,6 +251,8 @@ SHAPES = [
         "user.slice/user-1000.slice/user@1000.service/user.slice/docker-{id}.scope",
     ),
     ("/machine.slice/libpod-{id}.scope/container", "machine.slice/libpod-{id}.scope"),
+    (f"/docker/{'e' * 64}/docker/{{id}}", f"docker/{'e' * 64}/docker/{{id}}"),
+    (f"/system.slice/docker-{'e' * 64}.scope/docker/{{id}}", f"system.slice/docker-{'e' * 64}.scope/docker/{{id}}"),
     ("/../{id}", None),
     ("/../docker-{id}.scope", None),
     ("/../../docker/{id}", None),

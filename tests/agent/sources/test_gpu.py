@@ -227,7 +227,7 @@ def test_a_failing_call_costs_its_own_facts_and_no_others(machine: Machine, call
     unknown: dict[str, Any] = dict.fromkeys(COSTS[call])
 
     def costs(code: int) -> dict[str, Any]:
-        if call == "nvmlDeviceGetFieldValues" and code in LASTING:
+        if call == "nvmlDeviceGetFieldValues" and code in (2, *LASTING):
             return unknown | FIELDS_WITH_AN_OLDER_WAY
         return unknown | (OLDER.get(call, {}) if code in OUTDATED else {})
 
@@ -272,6 +272,12 @@ def test_a_field_that_is_not_known_is_asked_in_its_older_way(machine: Machine, o
         "power_limit_mw": ("power_limit_watts", 500.0),
     }[older.split("=", maxsplit=1)[0]]
     assert snapshot_of(outcome).gpus == (replace(BUSY, **{name: value}),)
+
+
+def test_a_driver_that_knows_an_older_structure_is_asked_with_that(machine: Machine) -> None:
+    [outcome] = machine.read(f"{SINGLE}gpu.0.fabric_version=2\n")
+
+    assert snapshot_of(outcome).gpus == (BUSY,)
 
 
 @pytest.mark.parametrize("field", [82, 83, 145, 186])

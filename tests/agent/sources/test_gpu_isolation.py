@@ -12,7 +12,7 @@ from fixtures.nvml.machine import BUSY, EIGHT, H200X8, Machine, library, snapsho
 from processes import agent
 from waiting import until
 
-from otel_agent.errors import ReadError, Unavailable
+from otel_agent.errors import Unavailable
 from otel_agent.sources.gpu.snapshot import GpuReading
 
 SINGLE = H200X8 + "count=1\n"
@@ -111,17 +111,17 @@ def test_a_library_that_crashes_takes_its_own_process_along_and_not_the_agent(ma
     assert (counts["failed"], counts["recovered"]) == (1, 1)
 
 
-def test_a_process_that_hangs_for_good_is_left_alone_and_answers_later(machine: Machine) -> None:
-    """Every call hangs, that which opens the driver as well: there is no reading, and no second process that hangs, too."""
-    hung = f"{SINGLE}hang.*=1\n"
+def test_a_process_that_hangs_altogether_is_left_alone_and_answers_later(machine: Machine) -> None:
+    """The driver went, and its library does not come back from being started: the GPUs are stuck, and there is no second such process."""
+    gone = f"{SINGLE}gpu.0.error.nvmlDeviceGetMemoryInfo_v2=9\n"
+    hung = f"{SINGLE}hang.nvmlInitWithFlags=1\n"
 
-    outcomes = machine.read(SINGLE, hung, SINGLE, SINGLE, apart=True, deadline_s=0.4, pause_s=0.5)
+    outcomes = machine.read(SINGLE, gone, hung, hung, SINGLE, SINGLE, apart=True, deadline_s=0.8, pause_s=0.4)
 
-    states = [
-        outcome if isinstance(outcome, ReadError) else snapshot_of(outcome).gpus[0].answer for outcome in outcomes
-    ]
-    assert [str(state) for state in (states[0], states[-1])] == ["ok", "ok"]
-    assert str(states[1]) == "stuck"
+    seen = [snapshot_of(outcome) for outcome in outcomes]
+    assert [one.gpus[0].answer for one in seen] == ["ok", "failed", "stuck", "stuck", "ok", "ok"]
+    assert "the process that reads the GPUs has not answered" in (seen[3].failure or "")
+    assert machine.lifecycle().count("nvmlInitWithFlags") == 2
 
 
 @pytest.mark.parametrize("apart", [False, True])
