@@ -53,8 +53,9 @@ class StreamRecorder:
         if self._first_s is None:
             self._first_s = now - self._invocation.started
         else:
-            self._intervals.append(now - self._last)
-            if len(self._intervals) >= _MAX_INTERVALS:
+            intervals = self._intervals
+            intervals.append(now - self._last)
+            if len(intervals) >= _MAX_INTERVALS:
                 self._flush()
         self._last = now
 

@@ -147,6 +147,7 @@ def a_container(name: str, index: int) -> Container:
             1,
             pid=index,
             gpu=GpuClaim(True, indices=(0,)),
+            health="healthy",
         ),
         Usage(
             cpu_s=time.time(),

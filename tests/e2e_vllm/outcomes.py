@@ -42,6 +42,7 @@ from tests.e2e_vllm.watched import finished, iteration
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
 HEADERS = {"x-request-id": "r-1", "traceparent": f"00-{0xA:032x}-{0xB:016x}-01", "baggage": "session.id=s-1"}
+DEADLINE_S = 3.0  # of a call that takes some milliseconds
 TRACED = {"traceparent": HEADERS["traceparent"]}
 
 
@@ -556,4 +557,4 @@ async def _outcome(row: Row, world: World) -> Any:
 
 def outcome(name: str, world: World, loop: asyncio.AbstractEventLoop) -> Any:
     """Tell what a row of the table gives in a world."""
-    return loop.run_until_complete(asyncio.wait_for(_outcome(TABLE[name], world), 20))
+    return loop.run_until_complete(asyncio.wait_for(_outcome(TABLE[name], world), DEADLINE_S))

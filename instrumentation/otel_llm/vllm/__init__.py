@@ -42,8 +42,8 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its package s
 
     def _instrument(self, **kwargs: Any) -> None:
         """Take `tracer_provider`, `meter_provider` and `logger_provider`, or the process-wide ones."""
-        fault.keep_warnings()
         try:
+            fault.keep_warnings()
             self._telemetry = open_telemetry(
                 SCOPE,
                 _own_version(),
@@ -92,6 +92,7 @@ def _warn_if_untested() -> None:
         )
 
 
+@fault.guarded("which distribution of vLLM is installed")
 def _distribution() -> str | None:
     for name in _DISTRIBUTIONS:
         try:

@@ -66,19 +66,32 @@ def _join(request: OpenRequest, processor: Any, added: Any) -> None:
 
 def _abort_requests(requests: Counter, tokens: Counter, original: Function) -> Function:
     @functools.wraps(original)
-    def abort_requests(self: Any, request_ids: Iterable[str], internal: bool) -> Any:
-        if Instrumentation.active is None:
-            return original(self, request_ids, internal)
-        request_ids = list(request_ids)  # it may be read once only
+    def abort_requests(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        given = _given(args, kwargs) if Instrumentation.active is not None else None
+        if given is None:
+            return original(self, *args, **kwargs)
+        request_ids, internal, args, kwargs = given
         # vLLM gives up for its own reasons inside the handler of the exception that made it; `abort` by id has none.
         passing = sys.exception() if internal else None
         states = _states(self, request_ids, internal) or ()
         _give_reasons(states, passing)
-        aborted = original(self, request_ids, internal)
+        aborted = original(self, *args, **kwargs)
         _count(requests, tokens, states, passing, aborted)
         return aborted
 
     return abort_requests
+
+
+@fault.guarded("the ids of requests to give up")
+def _given(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[str], bool, tuple[Any, ...], dict[str, Any]]:  # fmt: skip
+    """Return the ids, whether they are vLLM's own, and the arguments with the ids in a list: they may be readable only once."""
+    internal = args[1] if len(args) > 1 else kwargs["internal"]
+    request_ids = list(args[0] if args else kwargs["request_ids"])
+    if args:
+        return request_ids, internal, (request_ids, *args[1:]), kwargs
+    return request_ids, internal, args, {**kwargs, "request_ids": request_ids}
 
 
 @fault.guarded("the requests to give up")

@@ -53,6 +53,7 @@ class Taken:
     ended_ns: int | None = None  # unknown where only the call's result tells of it
 
 
+@fault.guarded("the batch that is open here")
 def current() -> "Batch | None":
     """Return the batch whose call this place in the program is a part of."""
     found = otel_context.get_value(_KEY)

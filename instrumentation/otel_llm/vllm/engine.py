@@ -73,7 +73,10 @@ def _following(method: _Method) -> Callable[[Function], Function]:
                         request.leave(token)
                 while True:
                     if request is not None:
-                        request.chunk(output)
+                        try:  # here and not in a decorator, whose call would cost more than what it guards
+                            request.chunk(output)
+                        except Exception as own:
+                            fault.report("an output of a request", own)
                     try:
                         yield output
                     except GeneratorExit:

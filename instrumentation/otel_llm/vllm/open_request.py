@@ -37,6 +37,7 @@ _LEFT: Final = {
 }
 
 
+@fault.guarded("the request that is open here")
 def enclosing() -> "OpenRequest | None":
     """Return the open request on whose behalf this place in the program works."""
     found = otel_context.get_value(_OPEN)
@@ -198,9 +199,7 @@ class OpenRequest:
         if reason is AbortReason.CLIENT_DISCONNECTED:
             self._abort(reason, self._facts())
             return
-        self._describe()
-        if reason is not None:
-            self._span.span.set_attribute(semconv.ABORT_REASON, reason.value)
+        self._describe(reason)
         self._span.fail(error, self._facts())
         self._release()
 
@@ -228,7 +227,10 @@ class OpenRequest:
         self._output = None
         leftovers.forget(self)
 
-    def _describe(self) -> None:
+    @fault.guarded("description of a request")  # whatever comes of it, the request is to end
+    def _describe(self, reason: AbortReason | None = None) -> None:
+        if reason is not None:
+            self._span.span.set_attribute(semconv.ABORT_REASON, reason.value)
         if not self._is_streamed or not self._chunks or not self._span.span.is_recording():
             return
         found: dict[str, Value] = {

@@ -42,9 +42,11 @@ def apply(telemetry: Telemetry) -> None:
 def remove() -> None:
     """Take the wrappers off; a wrapper that somebody else wrapped stays and is idle."""
     State.active = None
-    enqueued.forget()
-    leftovers.end_all(StreamEnd.UNINSTRUMENTED, OpenRequest)
-    WRAPPERS.take_off()
+    try:
+        enqueued.forget()
+        leftovers.end_all(StreamEnd.UNINSTRUMENTED, OpenRequest)
+    finally:
+        WRAPPERS.take_off()
 
 
 def _imported(module: ModuleType) -> None:

@@ -49,24 +49,22 @@ class Arrivals:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if State.active is None or scope["type"] not in ("http", "websocket"):
+        incoming = _arrived(scope)
+        if incoming is None:
             await self._app(scope, receive, send)
             return
-        incoming = Incoming()
 
         async def received() -> Message:
             message = await receive()
-            if message["type"] in ("http.disconnect", "websocket.disconnect"):
-                incoming.left()
+            _heard(incoming, message)
             return message
 
         async def sent(message: Message) -> None:
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
-                incoming.is_answered = True
+            _answers(incoming, message)
             try:
                 await send(message)
             except OSError:  # how servers of newer ASGI versions tell it
-                incoming.left()
+                _lost(incoming)
                 raise
 
         mark = INCOMING.set(incoming)
@@ -74,9 +72,36 @@ class Arrivals:
         try:
             await self._app(scope, received, sent)
         finally:
-            if token is not None:
-                otel_context.detach(token)
-            INCOMING.reset(mark)
+            _leave(mark, token)
+
+
+@fault.guarded("arrival of a client's request")
+def _arrived(scope: Scope) -> Incoming | None:
+    return Incoming() if State.active is not None and scope["type"] in ("http", "websocket") else None
+
+
+@fault.guarded("a message of a client")
+def _heard(incoming: Incoming, message: Message) -> None:
+    if message["type"] in ("http.disconnect", "websocket.disconnect"):
+        incoming.left()
+
+
+@fault.guarded("a message to a client")
+def _answers(incoming: Incoming, message: Message) -> None:
+    if message["type"] == "http.response.body" and not message.get("more_body", False):
+        incoming.is_answered = True
+
+
+@fault.guarded("the loss of a client")
+def _lost(incoming: Incoming) -> None:
+    incoming.left()
+
+
+@fault.guarded("end of a client's request")
+def _leave(mark: Token[Incoming | None], token: Token[Context] | None) -> None:
+    if token is not None:
+        otel_context.detach(token)
+    INCOMING.reset(mark)
 
 
 @fault.guarded("context of a client")
@@ -164,6 +189,7 @@ def _init_worker_tracer(original: Function) -> Function:
     return maybe_init_worker_tracer
 
 
+@fault.guarded("the process's tracer provider", otherwise=False)
 def _is_provided() -> bool:
     """Whether a tracer provider has been set for this process, one that records or one that was chosen not to."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)

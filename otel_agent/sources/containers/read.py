@@ -26,6 +26,7 @@ from otel_agent.sources.containers.snapshot import (
 )
 from otel_agent.sources.containers.stats import TIMEOUT_S as STATS_TIMEOUT_S
 from otel_agent.sources.containers.stats import StatsReader, with_limit
+from otel_agent.sources.containers.watch import MOST as MOST_HEARD
 from otel_agent.sources.containers.watch import Changes, Heard, Watch
 from otel_llm.masks import Masks
 
@@ -81,6 +82,7 @@ class ContainerReader:
         self._heard.extend(
             changes.heard
         )  # kept where the next lines raise: what happened is told once the engine answers
+        del self._heard[:-MOST_HEARD]  # an engine that announces and never answers must not fill memory
         self._missed = self._missed or changes.missed
         self._refresh(changes, until)
         seen = {found: self._seen(found, until) for found in sorted(self._known)}

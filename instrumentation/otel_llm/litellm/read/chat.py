@@ -106,11 +106,11 @@ def read_chunks(chunks: Sequence[object], provider: str | None, is_server: bool)
             if isinstance(reason, str):
                 index = chosen.get("index")
                 reasons[index if isinstance(index, int) else 0] = reason
-            delta = fields_of(chosen.get("delta"))
-            content = delta.get("content")
+            delta = chosen.get("delta")
+            content = field(delta, "content")
             if isinstance(content, str):
                 length += len(content)
-            tools = delta.get("tool_calls")
+            tools = field(delta, "tool_calls")
             if tools:
                 calls.update((chosen.get("index"), field(tool, "index")) for tool in tools)
         usage = own.get("usage")

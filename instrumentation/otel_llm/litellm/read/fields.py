@@ -41,10 +41,13 @@ def fields_of(thing: Any) -> Fields:
     if type(thing) is dict:
         return cast("Fields", thing)
     try:
-        own, extra = thing.__dict__, thing.__pydantic_extra__
+        own: dict[str, Any] = thing.__dict__
+        extra: dict[str, Any] | None = thing.__pydantic_extra__
     except AttributeError:  # not Pydantic's
         return cast("Fields", thing) if isinstance(thing, dict) else _Attributes(thing)
-    return {**extra, **own} if extra else own
+    if not extra:
+        return own
+    return {**extra, **own} if own else extra  # all of a streamed choice is in the latter
 
 
 def hidden_params(reply: object) -> Mapping[str, object]:

@@ -98,23 +98,9 @@ def _forget(stream: Any) -> None:
 # What the wrappers call, and what must not raise into them.
 
 
-@fault.guarded("start of a step of a stream")
-def _enter(recorder: Listener) -> Any:
-    return recorder.enter()
-
-
 @fault.guarded("end of a step of a stream")
 def _leave(recorder: Listener, token: Any) -> None:
     recorder.leave(token)
-
-
-@fault.guarded("chunk of a stream")
-def _arrived(recorder: Listener, token: Any, parts: Mapping[str, Any], chunk: Any) -> None:
-    recorder.leave(token)
-    recorder.chunk()
-    keep: Keep | None = parts.get(_KEEP)
-    if keep is not None:
-        keep(chunk)
 
 
 @fault.guarded("end of a stream")
@@ -136,7 +122,11 @@ def _next(original: Function) -> Function:
         recorder: Listener | None = parts.get(_RECORDER)
         if recorder is None or recorder.is_reading:  # then a subclass of LiteLLM's own calls its base
             return original(self)
-        token = _enter(recorder)
+        token = None
+        try:  # once a chunk: a guarded function would cost more than what it guards
+            token = recorder.enter()
+        except Exception as own:
+            fault.report("start of a step of a stream", own)
         try:
             chunk = original(self)
         except StopIteration:
@@ -147,7 +137,14 @@ def _next(original: Function) -> Function:
             _fail(self, recorder, error)
             _leave(recorder, token)
             raise
-        _arrived(recorder, token, parts, chunk)
+        try:
+            recorder.leave(token)
+            recorder.chunk()
+            keep: Keep | None = parts.get(_KEEP)
+            if keep is not None:
+                keep(chunk)
+        except Exception as own:
+            fault.report("chunk of a stream", own)
         return chunk
 
     return wrapper
@@ -160,7 +157,11 @@ def _anext(original: Function) -> Function:
         recorder: Listener | None = parts.get(_RECORDER)
         if recorder is None or recorder.is_reading:
             return await original(self)
-        token = _enter(recorder)
+        token = None
+        try:  # once a chunk: a guarded function would cost more than what it guards
+            token = recorder.enter()
+        except Exception as own:
+            fault.report("start of a step of a stream", own)
         try:
             chunk = await original(self)
         except StopAsyncIteration:
@@ -171,7 +172,14 @@ def _anext(original: Function) -> Function:
             _fail(self, recorder, error)
             _leave(recorder, token)
             raise
-        _arrived(recorder, token, parts, chunk)
+        try:
+            recorder.leave(token)
+            recorder.chunk()
+            keep: Keep | None = parts.get(_KEEP)
+            if keep is not None:
+                keep(chunk)
+        except Exception as own:
+            fault.report("chunk of a stream", own)
         return chunk
 
     return wrapper

@@ -41,8 +41,8 @@ class OtelStatLogger(AggregateStatLoggerBase):  # type: ignore[misc]  # mypy see
         self._engines: dict[int, Engine] = {}
         self._instruments: Instruments | None = None
         self._errors = 0
-        fault.keep_warnings()
         try:
+            fault.keep_warnings()
             self._start(vllm_config, engine_indexes, meter_provider)
         except Unavailable as reason:
             _LOG.warning("otel_llm: no metrics of vLLM's engine are sent: %s", reason)
@@ -120,8 +120,11 @@ class OtelStatLogger(AggregateStatLoggerBase):  # type: ignore[misc]  # mypy see
 
     def record_sleep_state(self, is_awake: int = 0, level: int = 0, **_: Any) -> None:
         """Note that the engines sleep, or wake; the first parameter, whatever its name, is 1 where they sleep."""
-        for engine in self._engines.values():
-            engine.sleep_level = level if is_awake else 0
+        try:
+            for engine in self._engines.values():
+                engine.sleep_level = level if is_awake else 0
+        except Exception as own:
+            self._failed("the sleep of vLLM's engines", own)
 
     def record_admission_rejection(self, reason: str, **_: Any) -> None:
         """Count a request that the front end did not admit."""
@@ -132,6 +135,7 @@ class OtelStatLogger(AggregateStatLoggerBase):  # type: ignore[misc]  # mypy see
         except Exception as own:
             self._failed("a request that vLLM did not admit", own)
 
+    @fault.guarded("switching the stat logger off")
     def _failed(self, place: str, error: Exception) -> None:
         fault.report(place, error)
         self._errors += 1
