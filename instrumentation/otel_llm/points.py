@@ -24,6 +24,7 @@ _NO_SPAN: Final = otel_context.set_value("otel_llm.no_span", True, Context())
 # Grafana's agent plugin adds the cached tokens to the input of series that do not say so.
 _INCLUSIVE: Final = {semconv.GRAFANA_TOKEN_SEMANTICS: "inclusive"}
 
+
 class Points:
     """The instruments of one meter. Called at the end of a call, from any thread."""
 

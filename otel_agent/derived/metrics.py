@@ -28,23 +28,29 @@ def _container(container: Container | None) -> dict[str, str | int | bool]:
 def _placements(snapshot: PlacementSnapshot) -> Iterator[Point]:
     for one in snapshot.places.placements:
         about = {"otel_llm.process.name": one.program, "otel_llm.model.name": one.model}
-        yield 1, {
-            **_gpu(one.part),
-            **_container(one.container),
-            **{name: text for name, text in about.items() if text is not None},
-            "otel_llm.placement.evidence": one.evidence,
-        }
+        yield (
+            1,
+            {
+                **_gpu(one.part),
+                **_container(one.container),
+                **{name: text for name, text in about.items() if text is not None},
+                "otel_llm.placement.evidence": one.evidence,
+            },
+        )
 
 
 def _processes(snapshot: PlacementSnapshot) -> Iterator[Point]:
     for one in snapshot.places.processes:
         about = {"otel_llm.process.name": one.name, "otel_llm.model.name": one.model}
-        yield 1, {
-            **_gpu(one.part),
-            **_container(one.container),
-            "process.pid": one.pid,
-            **{name: text for name, text in about.items() if text is not None},
-        }
+        yield (
+            1,
+            {
+                **_gpu(one.part),
+                **_container(one.container),
+                "process.pid": one.pid,
+                **{name: text for name, text in about.items() if text is not None},
+            },
+        )
 
 
 def _about(one: Mismatch) -> dict[str, str | int | bool]:

@@ -37,7 +37,7 @@ CACHED_TOKENS = (semconv.USAGE_CACHE_READ_INPUT_TOKENS,)
 FIRST_CHUNK_S = (semconv.RESPONSE_TIME_TO_FIRST_CHUNK, "gen_ai.latency.time_to_first_token")
 QUEUE_S = (semconv.ENGINE_QUEUE_TIME, "gen_ai.latency.time_in_queue")
 ENGINE_FIRST_TOKEN_S = (semconv.ENGINE_TIME_TO_FIRST_TOKEN,)  # queue and prefill
-PREFILL_S = (semconv.ENGINE_PREFILL_TIME, "gen_ai.latency.time_in_model_prefill",)
+PREFILL_S = (semconv.ENGINE_PREFILL_TIME, "gen_ai.latency.time_in_model_prefill")
 DECODE_S = (semconv.ENGINE_GENERATION_TIME, "gen_ai.latency.time_in_model_decode")
 COST_USD = (semconv.COST, "gen_ai.usage.cost")  # the latter is OpenLIT's; dollars both
 
@@ -126,7 +126,9 @@ def _nanoseconds(attributes: Mapping[str, Any], names: tuple[str, ...]) -> int |
 
 def _first_token_ns(attributes: Mapping[str, Any]) -> int | None:
     first_ns = _nanoseconds(attributes, FIRST_CHUNK_S)
-    if first_ns is None and semconv.REQUEST_ID in attributes:  # an engine's own span: nobody nearer to the caller has spoken
+    if (
+        first_ns is None and semconv.REQUEST_ID in attributes
+    ):  # an engine's own span: nobody nearer to the caller has spoken
         return _nanoseconds(attributes, ENGINE_FIRST_TOKEN_S)
     return first_ns
 

@@ -35,7 +35,7 @@ from otel_agent.sources.containers import metrics as container_rows
 from otel_agent.sources.containers.identity import GpuClaim, Identity
 from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Link, Traffic, Usage
 from otel_agent.sources.gpu import metrics as gpu_rows
-from otel_agent.sources.gpu.snapshot import GpuIdentity, GpuProcess, GpuReading, GpuSnapshot
+from otel_agent.sources.gpu.snapshot import Counts, GpuIdentity, GpuProcess, GpuReading, GpuSnapshot, Spread
 from otel_agent.telemetry.instruments import bind
 from otel_agent.telemetry.naming import prometheus_name
 
@@ -130,8 +130,19 @@ def a_gpu(index: int) -> GpuReading:
         performance_level=0,
         mig_enabled=False,
         persistence_enabled=True,
-        processes=(GpuProcess(7, "vllm", 80_000_000_000), GpuProcess(8, "vllm", 30_000_000_000)),
+        pcie_bytes=dict.fromkeys(("transmit", "receive"), int(time.time())),
+        nvlink_bytes=dict.fromkeys(("transmit", "receive"), int(time.time())),
+        activity={"sm": 0.8, "tensor": 0.5, "dram": 0.6},
+        throughput={"pcie.transmit": 1e9, "pcie.receive": 1e9, "nvlink.transmit": 1e10, "nvlink.receive": 1e10},
+        spreads={"power": Spread(500.0, 600.0, 690.0)},
+        processes=(GpuProcess(7, "vllm", 80_000_000_000, 0.5), GpuProcess(8, "vllm", 30_000_000_000, 0.4)),
     )
+
+
+def some_gpus() -> GpuSnapshot:
+    """Two GPUs of which one meets an error a second."""
+    met = {a_gpu(0).identity.id: Counts({"xid": int(time.time())}, {31: int(time.time())})}
+    return GpuSnapshot(time.time(), "590.48.01", (a_gpu(0), a_gpu(1)), counts=met)
 
 
 def a_container(name: str, index: int) -> Container:
@@ -194,7 +205,7 @@ def test_what_has_no_answer_is_told(stack: Stack) -> None:
 def made_up_node(stack: Stack) -> Iterator[Application]:
     """A node of two GPUs and two containers on one of them, of which only the readings are made up."""
     with application(stack.ports.url("otlp_http"), {"service.name": "otel-agent", "host.name": NODE}) as node:
-        observe(node, "gpu", gpu_rows.METRICS, lambda: GpuSnapshot(time.time(), "590.48.01", (a_gpu(0), a_gpu(1))))
+        observe(node, "gpu", gpu_rows.METRICS, some_gpus)
         observe(
             node,
             "containers",
