@@ -16,11 +16,15 @@ from types import CodeType
 from typing import Any
 
 import pytest
-import vllm.entrypoints.launchers.app
-import vllm.tracing
+from breaking import Broken, breaking, functions, noted, parts
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, InMemoryMetricReader, MetricExportResult, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    ConsoleMetricExporter,
+    InMemoryMetricReader,
+    MetricExportResult,
+    PeriodicExportingMetricReader,
+)
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -28,11 +32,12 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, NoOpTrac
 from waiting import until
 
 import otel_llm
-from breaking import Broken, breaking, functions, noted, parts
 from otel_llm import fault, leftovers
 from otel_llm.vllm import VLLMInstrumentor
 from otel_llm.vllm.wrappers import WRAPPERS
-from tests.e2e_vllm.outcomes import TABLE, Statistics, World, outcome
+from tests.e2e_vllm.calls_served import World
+from tests.e2e_vllm.calls_statistics import Statistics
+from tests.e2e_vllm.outcomes import TABLE, outcome
 from tests.e2e_vllm.scripted_core import scripted
 from tests.e2e_vllm.scripted_server import serving
 from tests.e2e_vllm.watched import configured
@@ -115,7 +120,11 @@ def instrumented(tracer_provider: Any = None, meter_provider: Any = None) -> Ite
         fault.set_on_fault(before)
 
 
-NONSENSE = ("offline: an object without an engine", "engine: an object that is no engine")  # of which nothing can be told
+NONSENSE = (  # of which nothing can be told, and that is a fault
+    "offline: an object without an engine",
+    "engine: an object that is no engine",
+    "stats: nonsense",
+)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -169,9 +178,10 @@ GUARDS = frozenset(
 COMPACT = (
     # Every ending and every kind of call there is a guard for, in as few calls as that takes.
     "offline: generate", "offline: two choices", "offline: enqueue and wait", "offline: an engine that dies", "offline: a subclass",
-    "engine: stream", "engine: choices in one reply", "engine: encode where vLLM traces", "engine: left stream",
+    "offline: refused prompt", "engine: stream", "engine: dropped stream", "engine: an engine that dies", "engine: choices in one reply", "engine: encode where vLLM traces", "engine: left stream",
     "engine: thrown into", "engine: cancelled", "engine: aborted by id", "engine: taken off in the middle",
-    "server: chat", "server: a client that leaves", "server: a small application", "stats: statistics",
+    "server: chat", "server: streamed chat", "server: a client that leaves", "server: a client that leaves a stream",
+    "server: a small application", "stats: statistics",
 )  # fmt: skip
 
 
@@ -282,7 +292,8 @@ class Tracers(NoOpTracerProvider):
 )
 def test_an_sdk_that_raises_harms_no_call(worlds: Worlds, providers: dict[str, Any]) -> None:
     expected = {name: worlds.without_us(name) for name in COMPACT}
-    with instrumented(**{"tracer_provider": NoOpTracerProvider(), "meter_provider": NoOpMeterProvider(), **providers}) as faults:
+    quiet = {"tracer_provider": NoOpTracerProvider(), "meter_provider": NoOpMeterProvider()}
+    with instrumented(**{**quiet, **providers}) as faults:
         came = {name: worlds.with_us(name) for name in COMPACT}
 
     assert came == expected
@@ -312,7 +323,8 @@ def test_exporters_that_hang_hold_up_no_call(worlds: Worlds) -> None:
     logging.disable(logging.WARNING)  # the SDK says that it drops spans
     try:
         with instrumented(tracers, meters) as faults:
-            came = [{name: worlds.with_us(name) for name in expected} for _ in range(2)]  # more spans than the queue takes
+            # More spans than the queue takes.
+            came = [{name: worlds.with_us(name) for name in expected} for _ in range(2)]
             until(lambda: spans_hang.is_set() and metrics_hang.is_set(), "the exporters")
             came.append({name: worlds.with_us(name) for name in expected})
             assert not let_go.is_set()
