@@ -68,7 +68,7 @@ def test_agents_are_told_apart_and_cached_tokens_are_in_the_tokens_of_the_prompt
         )
         told = promql(stack, per_call)
         return {
-            labels["gen_ai_token_type"]: value for labels, value in told if labels["gen_ai_agent_name"] == "planner"
+            labels["gen_ai_token_type"]: value for labels, value in told if labels.get("gen_ai_agent_name") == "planner"
         }
 
     expected = {"input": 11.0, "output": 7.0, "cache_read": 3.0, "reasoning": 2.0}
