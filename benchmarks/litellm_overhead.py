@@ -28,11 +28,12 @@ from typing import Any
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
+from _exporters import CountMetrics, CountSpans
 from opentelemetry.context import Context, set_value
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, set_span_in_context, use_span
 
 from otel_llm.litellm import LiteLLMInstrumentor
@@ -96,25 +97,6 @@ class Model(litellm.CustomLLM):
                 "text": "Paris ", "is_finished": last, "finish_reason": "stop" if last else "", "index": 0,
                 "tool_use": None, "usage": usage if last else None,
             }  # fmt: skip
-
-
-class CountSpans(SpanExporter):
-    count = 0
-
-    def export(self, spans: Any) -> SpanExportResult:
-        self.count += len(spans)
-        return SpanExportResult.SUCCESS
-
-
-class CountMetrics(MetricExporter):
-    def export(self, metrics_data: Any, timeout_millis: float = 0, **kwargs: Any) -> MetricExportResult:
-        return MetricExportResult.SUCCESS
-
-    def force_flush(self, timeout_millis: float = 0) -> bool:
-        return True
-
-    def shutdown(self, timeout_millis: float = 0, **kwargs: Any) -> None:
-        pass
 
 
 class Bench:

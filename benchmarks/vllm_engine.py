@@ -35,14 +35,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "instrumentation")]
 
+from _exporters import CountMetrics, CountSpans  # noqa: E402
 from opentelemetry.sdk.metrics import MeterProvider  # noqa: E402
-from opentelemetry.sdk.metrics.export import (  # noqa: E402
-    MetricExporter,
-    MetricExportResult,
-    PeriodicExportingMetricReader,
-)
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: E402
 from opentelemetry.sdk.trace import TracerProvider  # noqa: E402
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult  # noqa: E402
+from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: E402
 from vllm.outputs import CompletionOutput, RequestOutput  # noqa: E402
 from vllm.v1.engine import FinishReason  # noqa: E402
 from vllm.v1.engine.output_processor import RequestOutputCollector  # noqa: E402
@@ -61,25 +58,6 @@ PACED, PACED_TOKENS = "paced", 60
 PACE = EngineOptions()
 PACE_S = PACE.step_s + (STREAMS - 1) * PACE.sequence_s
 PROMPT = {"type": "token", "prompt_token_ids": [5, 6, 7, 8]}
-
-
-class CountSpans(SpanExporter):
-    count = 0
-
-    def export(self, spans: Any) -> SpanExportResult:
-        self.count += len(spans)
-        return SpanExportResult.SUCCESS
-
-
-class CountMetrics(MetricExporter):
-    def export(self, metrics_data: Any, timeout_millis: float = 0, **kwargs: Any) -> MetricExportResult:
-        return MetricExportResult.SUCCESS
-
-    def force_flush(self, timeout_millis: float = 0) -> bool:
-        return True
-
-    def shutdown(self, timeout_millis: float = 0, **kwargs: Any) -> None:
-        pass
 
 
 class Ready(RequestOutputCollector):

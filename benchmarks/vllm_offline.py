@@ -20,19 +20,15 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "instrumentation")]
 
+from _exporters import CountMetrics, CountSpans  # noqa: E402
 from opentelemetry.sdk.metrics import MeterProvider  # noqa: E402
-from opentelemetry.sdk.metrics.export import (  # noqa: E402
-    MetricExporter,
-    MetricExportResult,
-    PeriodicExportingMetricReader,
-)
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: E402
 from opentelemetry.sdk.trace import TracerProvider  # noqa: E402
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult  # noqa: E402
+from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: E402
 from vllm import SamplingParams  # noqa: E402
 
 from otel_llm.vllm import VLLMInstrumentor  # noqa: E402
@@ -46,25 +42,6 @@ VARIANTS: dict[str, tuple[bool, dict[str, str]]] = {
     "statistics, phases as spans": (True, {"OTEL_LLM_VLLM_PHASES": "spans"}),
     "a span for every request": (False, {"OTEL_LLM_VLLM_MAX_REQUEST_SPANS": "1000000"}),
 }
-
-
-class CountSpans(SpanExporter):
-    count = 0
-
-    def export(self, spans: Any) -> SpanExportResult:
-        self.count += len(spans)
-        return SpanExportResult.SUCCESS
-
-
-class CountMetrics(MetricExporter):
-    def export(self, metrics_data: Any, timeout_millis: float = 0, **kwargs: Any) -> MetricExportResult:
-        return MetricExportResult.SUCCESS
-
-    def force_flush(self, timeout_millis: float = 0) -> bool:
-        return True
-
-    def shutdown(self, timeout_millis: float = 0, **kwargs: Any) -> None:
-        pass
 
 
 def block(requests: int, keeps_statistics: bool) -> tuple[float, float]:

@@ -105,3 +105,28 @@ def served_tracing(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
     with serve_watched(tmp_path_factory.mktemp("served-tracing"), model_dir, own_tracing=True) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def config(offline: dict[str, Any]) -> Any:
+    """The configuration of an engine that is not started, for the stat logger."""
+    from tests.e2e_vllm.watched import configured
+
+    return configured(offline)
+
+
+@pytest.fixture
+def faults() -> Iterator[list[tuple[str, Exception]]]:
+    """What our guards catch: nothing, unless the test takes it out again."""
+    from tests.e2e_vllm.watched import caught
+
+    with caught() as found:
+        yield found
+
+
+@pytest.fixture
+def watched(config: Any) -> Any:
+    """A stat logger with that configuration, and what it records."""
+    from tests.e2e_vllm.watched import watch
+
+    return watch(config)

@@ -1,6 +1,5 @@
 """An engine's state by the stat-logger plug-in: gauges, totals, why it is limited, what was aborted, the proposed names."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,29 +16,13 @@ from tests.e2e_vllm.model import MAX_TOKENS
 from tests.e2e_vllm.watched import (
     MAX_SEQUENCES,
     Watched,
-    caught,
-    configured,
     finished,
     iteration,
     two_steps,
     watch,
 )
 
-
-@pytest.fixture(scope="module")
-def config(offline: dict[str, Any]) -> Any:
-    return configured(offline)
-
-
-@pytest.fixture
-def watched(config: Any) -> Watched:
-    return watch(config)
-
-
-@pytest.fixture(autouse=True)
-def faults() -> Iterator[list[tuple[str, Exception]]]:
-    with caught() as found:
-        yield found
+pytestmark = pytest.mark.usefixtures("faults")
 
 
 def test_the_engine_s_state_is_what_its_last_step_said_and_totals_add_up(watched: Watched) -> None:

@@ -2,7 +2,6 @@
 
 import gc
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,28 +16,12 @@ from otel_llm import semconv
 from otel_llm.vllm.stats import OtelStatLogger
 from tests.e2e_vllm.watched import (
     Watched,
-    caught,
-    configured,
     finished,
     iteration,
     watch,
 )
 
-
-@pytest.fixture(scope="module")
-def config(offline: dict[str, Any]) -> Any:
-    return configured(offline)
-
-
-@pytest.fixture
-def watched(config: Any) -> Watched:
-    return watch(config)
-
-
-@pytest.fixture(autouse=True)
-def faults() -> Iterator[list[tuple[str, Exception]]]:
-    with caught() as found:
-        yield found
+pytestmark = pytest.mark.usefixtures("faults")
 
 
 def test_every_engine_has_series_of_its_own(config: Any) -> None:

@@ -1,6 +1,5 @@
 """Finished requests by the stat-logger plug-in: the conventions' histograms, and the trace that a request's id names."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,27 +12,14 @@ from vllm.v1.metrics.stats import (
 from otel_llm import semconv
 from otel_llm.metrics import SECONDS
 from otel_llm.vllm.stats.metrics import FIRST_TOKEN_SECONDS, OUTPUT_TOKEN_SECONDS
-from tests.e2e_vllm.watched import ENGINE, Watched, caught, configured, finished, iteration, watch
+from tests.e2e_vllm.watched import ENGINE, Watched, finished, iteration
 
 TRACE, SPAN = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
 NAMED = f"00-{TRACE:032x}-{SPAN:016x}-01"
 UNSAMPLED = f"00-{TRACE:032x}-{SPAN:016x}-00"
 
 
-@pytest.fixture(scope="module")
-def config(offline: dict[str, Any]) -> Any:
-    return configured(offline)
-
-
-@pytest.fixture
-def watched(config: Any) -> Watched:
-    return watch(config)
-
-
-@pytest.fixture(autouse=True)
-def faults() -> Iterator[list[tuple[str, Exception]]]:
-    with caught() as found:
-        yield found
+pytestmark = pytest.mark.usefixtures("faults")
 
 
 def test_a_finished_request_is_a_point_of_each_of_the_conventions_histograms_with_its_trace(watched: Watched) -> None:
