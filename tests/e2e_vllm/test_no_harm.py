@@ -164,8 +164,8 @@ def test_every_wrapped_function_looks_like_the_one_it_wraps() -> None:
 GUARDS = frozenset(
     (
         "guarded.<locals>.decorate.<locals>.guard", "report",  # around parts of ours, told of their faults
-        "VLLMInstrumentor._instrument", "VLLMInstrumentor._uninstrument", "VLLMInstrumentor._imported", "_imported",
-        "VLLMInstrumentor.instrumentation_dependencies", "set_on_fault",  # called by others
+        "VLLMInstrumentor._instrument", "Instrumentor._instrument", "Instrumentor._uninstrument", "Instrumentor._imported", "_imported",
+        "Instrumentor.instrumentation_dependencies", "set_on_fault",  # called by others
         "Arrivals.__init__", "Arrivals.__call__", "Arrivals.__call__.<locals>.received", "Arrivals.__call__.<locals>.sent",
         "OtelStatLogger.__init__", "OtelStatLogger.record", "OtelStatLogger.log", "OtelStatLogger.log_engine_initialized",
         "OtelStatLogger.record_sleep_state", "OtelStatLogger.record_admission_rejection",  # vLLM's calls

@@ -287,7 +287,7 @@ def test_a_litellm_newer_than_tested_is_instrumented_with_one_warning(
     found: str,
     warned: bool,
 ) -> None:
-    monkeypatch.setattr("otel_llm.litellm.version", lambda package: found if package == "litellm" else "1")
+    monkeypatch.setattr("otel_llm.versions.version", lambda package: found if package == "litellm" else "1")
     with record() as recording:
         litellm.completion("openai/plain", [{"role": "user", "content": "hi"}], api_base=server.url, api_key="k")
         assert recording.span().name == "chat plain"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from instrumentation.programs import run
 
-from otel_llm import vllm
+from otel_llm import instrumentor as module
+from otel_llm import versions, vllm
 from otel_llm.vllm import VLLMInstrumentor
 
 STAND_IN = """
@@ -180,7 +181,7 @@ def test_the_loader_is_told_of_the_distribution_that_is_installed(
     monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], asked: str
 ) -> None:
     """vLLM's build for CPUs is another distribution of the same package, and the loader asks for each it is told of."""
-    monkeypatch.setattr(vllm, "version", _versions(installed))
+    monkeypatch.setattr(versions, "version", _versions(installed))
 
     assert VLLMInstrumentor().instrumentation_dependencies() == (f"{asked} >= 0.32.dev0, < 1",)
 
@@ -191,7 +192,7 @@ def test_the_loader_is_told_of_the_distribution_that_is_installed(
 def test_a_vllm_newer_than_tested_is_instrumented_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, found: str, warned: bool
 ) -> None:
-    monkeypatch.setattr(vllm, "version", _versions({"vllm": found, "otel-llm": "1"}))
+    monkeypatch.setattr(versions, "version", _versions({"vllm": found, "otel-llm": "1"}))
     applied: list[Any] = []
     monkeypatch.setattr("otel_llm.vllm.patch.apply", applied.append)
     instrumentor = VLLMInstrumentor()
@@ -206,7 +207,7 @@ def test_a_vllm_newer_than_tested_is_instrumented_with_one_warning(
 def _versions(installed: dict[str, str]) -> Any:
     def version(name: str) -> str:
         if name not in installed:
-            raise vllm.PackageNotFoundError(name)
+            raise versions.PackageNotFoundError(name)
         return installed[name]
 
     return version
@@ -219,7 +220,7 @@ def test_a_provider_that_raises_leaves_the_application_without_telemetry_and_unh
 
     faults: list[str] = []
     before = fault.set_on_fault(lambda place, _: faults.append(place))
-    monkeypatch.setattr(vllm, "open_telemetry", _raise)
+    monkeypatch.setattr(module, "open_telemetry", _raise)
     try:
         VLLMInstrumentor().instrument(skip_dep_check=True)
         VLLMInstrumentor().uninstrument()

@@ -7,11 +7,11 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any
 
 from otel_llm import fault, leftovers
 from otel_llm.invocation import Telemetry
-from otel_llm.litellm import early, outgoing, own_callback, proxy, threads
+from otel_llm.litellm import LiteLLMInstrumentor, early, outgoing, own_callback, proxy, threads
 from otel_llm.litellm.calls import Active, Arguments, Function, State, by_position, wrapper_of
 from otel_llm.litellm.entries import ENTRIES
 from otel_llm.litellm.entry import Entry
@@ -25,7 +25,6 @@ from otel_llm.streams import StreamRecorder
 from otel_llm.wrapping import is_wrapped
 
 _LOG = logging.getLogger(__name__)
-SCOPE: Final = "otel_llm.litellm"  # the name of tracer and meter
 
 
 def apply(litellm: ModuleType, telemetry: Telemetry) -> None:
@@ -42,7 +41,7 @@ def apply(litellm: ModuleType, telemetry: Telemetry) -> None:
         ("Router", lambda: router.apply(telemetry, telemetry.meter, WRAPPERS.put_methods)),
         ("outgoing requests", lambda: outgoing.apply(telemetry, WRAPPERS.put_methods)),
         ("proxy", lambda: proxy.apply(telemetry)),
-        ("LiteLLM's own callback", lambda: own_callback.apply(telemetry, SCOPE)),
+        ("LiteLLM's own callback", lambda: own_callback.apply(telemetry, LiteLLMInstrumentor.scope)),
         ("threads", threads.apply),
         ("callback net", lambda: early.apply(litellm, telemetry)),
     )

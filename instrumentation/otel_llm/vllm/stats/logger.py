@@ -6,7 +6,6 @@ counted stands in `engine.py` and `requests.py`, where it goes in `provider.py`.
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from opentelemetry.metrics import MeterProvider
@@ -15,6 +14,7 @@ from vllm.v1.metrics.loggers import AggregateStatLoggerBase
 from otel_llm import fault, semconv
 from otel_llm.records import Value
 from otel_llm.settings import read_settings
+from otel_llm.versions import own_version, version_of
 
 from .engine import Engine
 from .limits import read_capacity
@@ -73,7 +73,7 @@ class OtelStatLogger(AggregateStatLoggerBase):  # type: ignore[misc]  # mypy see
         self._capacity = read_capacity(config)
         self._instruments = instruments(
             provider if provider is not None else _meter_provider(),
-            _own_version(),
+            own_version(),
             proposed_names=settings.vllm_proposed_names,
         )
         for index in (indexes,) if isinstance(indexes, int) else indexes:
@@ -148,8 +148,8 @@ class OtelStatLogger(AggregateStatLoggerBase):  # type: ignore[misc]  # mypy see
             "otel_llm: recording of vLLM's statistics is off after %d errors; vLLM itself is not affected. The first is in this "
             "log; vLLM %s may be one that otel-llm %s does not know",
             self._errors,
-            _version("vllm"),
-            _own_version(),
+            version_of("vllm"),
+            own_version(),
         )
 
 
@@ -163,14 +163,3 @@ def _meter_provider() -> MeterProvider:
 
 def _generates(model: Any) -> bool:
     return getattr(model, "runner_type", None) in (None, "generate")
-
-
-def _own_version() -> str:
-    return _version("otel-llm") or "0"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a source tree
-        return None
