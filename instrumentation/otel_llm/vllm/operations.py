@@ -30,11 +30,16 @@ _TASKS: Final[Mapping[str, str]] = {
 }
 
 
+def operation_of_id(request_id: Any) -> str | None:
+    """Name the operation of a request by the prefix of its id; None for an id that no route of the server made."""
+    if not isinstance(request_id, str):
+        return None
+    return _PREFIXES.get("resp_" if request_id.startswith("resp_") else request_id.partition("-")[0])
+
+
 def operation_of(request_id: Any, params: Any, otherwise: str) -> str:
     """Name the operation of a request by its id, else by its parameters, else as told."""
-    if isinstance(request_id, str):
-        prefix = "resp_" if request_id.startswith("resp_") else request_id.partition("-")[0]
-        found = _PREFIXES.get(prefix)
-        if found is not None:
-            return found
+    found = operation_of_id(request_id)
+    if found is not None:
+        return found
     return _TASKS.get(str(getattr(params, "task", None)), otherwise)

@@ -1,43 +1,19 @@
-"""What the id of a finished request tells: which operation it was, and, where the caller said so, which span it belongs to.
+"""Which span a finished request belongs to, where the caller has said so by its id.
 
 vLLM's server makes the id of its route's prefix and the caller's `X-Request-Id`: `chatcmpl-<it>`, `cmpl-<it>-<index>`. A
 caller that gives it the form of a traceparent, as `otel_llm.propagation` does, has named its span by it.
 """
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from otel_llm import semconv
-
-OPERATIONS: Final[Mapping[str, str]] = {
-    "chatcmpl": semconv.OPERATION_CHAT,
-    "resp": semconv.OPERATION_CHAT,
-    "cmpl": semconv.OPERATION_TEXT_COMPLETION,
-    "generate": semconv.OPERATION_TEXT_COMPLETION,  # generate-tokens: tokens in, tokens out
-    "embd": semconv.OPERATION_EMBEDDINGS,
-    "score": semconv.OPERATION_SCORE,  # reranking too: the engine is asked for scores
-    "classify": semconv.OPERATION_CLASSIFY,
-    "pooling": semconv.OPERATION_POOLING,
-    "transcribe": semconv.OPERATION_TRANSCRIPTION,
-    "translate": semconv.OPERATION_TRANSCRIPTION,
-}
-"""By the prefix that the route puts before the id, up to its first `-` or `_`."""
-
-_PREFIX: Final = re.compile(r"[a-z]+(?=[-_])")
 _TRACEPARENT: Final = re.compile(r"(?:^|[-_])00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?![^-_])")
 # An empty context would mean the current one, which is that of whatever request happened to start vLLM's reading task.
 NO_SPAN: Final = otel_context.set_value("otel_llm.no_span", True, Context())
-
-
-def operation_of(request_id: str | None, otherwise: str | None) -> str | None:
-    """Return the operation by the id's prefix; `otherwise` for an id that no route of the server made."""
-    prefix = _PREFIX.match(request_id) if request_id else None
-    return OPERATIONS.get(prefix[0], otherwise) if prefix else otherwise
 
 
 def context_of(request_id: str | None) -> Context:

@@ -11,10 +11,11 @@ from opentelemetry.metrics import Meter
 from otel_llm import semconv
 from otel_llm.metrics import histogram
 from otel_llm.records import Value
+from otel_llm.vllm.operations import operation_of_id
 
 from . import metrics
 from .engine import PHASES, Engine, interval
-from .request_id import context_of, operation_of
+from .request_id import context_of
 
 PROVIDER: Final = "vllm"
 _FAILED: Final = frozenset(("abort", "error"))
@@ -38,7 +39,7 @@ class Requests:
         request_id = getattr(finished, "request_id", None)
         context = context_of(request_id)
         reason = str(finished.finish_reason)
-        point = self._point(engine, operation_of(request_id, otherwise), reason if reason in _FAILED else None)
+        point = self._point(engine, operation_of_id(request_id) or otherwise, reason if reason in _FAILED else None)
         whole_s = interval(finished, "e2e_latency")
         if whole_s is not None:
             self._duration.record(whole_s, point, context)
