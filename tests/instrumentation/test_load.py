@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -113,7 +114,7 @@ def of_ours() -> int:
 def test_10000_streams_left_behind_leave_no_open_span_and_nothing_in_memory(
     litellm: ModuleType, recording: Recording
 ) -> None:
-    """The second half is compared with the first: what is made once is made by then."""
+    """Quarters are compared, and the least growth counts: LiteLLM's own caches grow now and then, a leak every time."""
     recording.exporter.clear()
     recording.exporter.shutdown()  # it would keep every span
     count = Count()
@@ -133,8 +134,9 @@ def test_10000_streams_left_behind_leave_no_open_span_and_nothing_in_memory(
         gc.collect()
         return len(gc.get_objects())
 
-    growth = -objects_after(LEFT // 2) + objects_after(LEFT // 2)
+    counts = [objects_after(LEFT // 4) for _ in range(4)]
+    growth = min(after - earlier for earlier, after in pairwise(counts))
 
     assert count.ends == {"abandoned": LEFT}
     until(lambda: gc.collect() >= 0 and of_ours() <= before)
-    assert growth < LEFT // 10  # far less than one object for a stream
+    assert growth < LEFT // 4 // 10  # far less than one object for a stream
