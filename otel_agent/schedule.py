@@ -171,10 +171,12 @@ class Worker:
 
     def _say(self, state: State, reason: str, remedy: str) -> None:
         """Log a change of state, never its repetition; how long something hangs is no change."""
+        if state == "starting":
+            return
         said = state if state in ("ok", "stuck") else f"{state}: {reason}"
         with self._saying:
             before, self._said = self._said, said
-        if said == before or state == "starting":
+        if said == before:
             return
         if state == "ok":
             logger.info("%s: ok%s", self.name, " again" if before else "")

@@ -42,6 +42,17 @@ def test_a_reading_becomes_points_once(start):
     assert worker.health().points == 1
 
 
+def test_a_look_before_the_first_reading_makes_no_change_of_state_of_it(start, caplog):
+    caplog.set_level(logging.INFO)
+    release = threading.Event()
+    worker = start(lambda: release.wait(10) and 1.0, deadline_s=10)
+    assert worker.health().state == "starting"
+    release.set()
+    until(worker.latest)
+
+    assert [record.getMessage() for record in caplog.records] == ["thing: ok"]
+
+
 def test_a_source_that_hangs_is_stuck_and_no_second_reading_is_begun(start):
     release, begun = threading.Event(), []
 
