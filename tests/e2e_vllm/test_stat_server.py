@@ -72,7 +72,7 @@ def asked(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             ("--max-num-seqs", "4", "--otlp-traces-endpoint", f"http://127.0.0.1:{sink.grpc_port}"),
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{sink.http_port}",
             OTEL_SERVICE_NAME="stock",
-            OTEL_METRIC_EXPORT_INTERVAL="300",
+            OTEL_METRIC_EXPORT_INTERVAL="100",
             OTEL_EXPORTER_OTLP_TRACES_INSECURE="true",
             OTEL_BSP_SCHEDULE_DELAY="100",
         ) as server:
@@ -107,7 +107,7 @@ def _fill(server: Server) -> None:
         threading.Thread(
             target=_post,
             args=(server, "/v1/completions"),
-            kwargs={"prompt": f"{number} bears", "max_tokens": 120, "ignore_eos": True},
+            kwargs={"prompt": f"{number} bears", "max_tokens": 300, "ignore_eos": True},
         )
         for number in range(12)
     ]
