@@ -210,6 +210,11 @@ class Settings:
     hmac_key_file: str | None = _row(
         "OTEL_LLM_HMAC_KEY_FILE", _text, None, "A file that holds OTEL_LLM_HMAC_KEY.",
     )  # fmt: skip
+    http_message_spans: bool = _row(
+        "OTEL_LLM_HTTP_MESSAGE_SPANS", _switch, False,
+        "Keep the spans `… http send` and `… http receive` that the ASGI and FastAPI instrumentations make in the vLLM server and "
+        "the LiteLLM proxy: a streamed answer has one for every chunk.",
+    )  # fmt: skip
     trace_response_header: str | None = _row(
         "OTEL_LLM_TRACE_RESPONSE_HEADER", _text, None,
         "The name of a response header in which the LiteLLM proxy hands its caller the trace id, `X-Trace-Id` for one.",

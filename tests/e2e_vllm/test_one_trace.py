@@ -157,6 +157,15 @@ def test_a_stream_that_is_left_is_told_by_all_three(story: Story) -> None:
     assert [one for one in story.steps("left").values() if one.span.name == "llm_request"] == []
 
 
+@pytest.mark.parametrize("name", ["plain", "stream", "left"])
+def test_no_message_of_an_answer_has_a_span(story: Story, name: str) -> None:
+    """FastAPI's instrumentation makes one of each: of a stream, one of every chunk, in the proxy and in the server."""
+    story.way(name, story.one(name, "vllm", "chat tiny"))
+
+    named = [step.span.name for step in story.steps(name).values()]
+    assert [one for one in named if one.endswith((" http send", " http receive"))] == []
+
+
 def test_a_refused_prompt_ends_at_the_server_and_is_an_error_above(story: Story) -> None:
     """The server refuses it before there is a request to the engine."""
     step = story.one("too long", "vllm", ROUTE)

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
 from otel_llm.invocation import open_telemetry
 from otel_llm.litellm import proxy
+from otel_llm.litellm.wrappers import WRAPPERS
 from otel_llm.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("proxy_module")
@@ -26,6 +27,7 @@ def proxy_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", ModuleType("litellm.proxy.proxy_server"))
     yield
     proxy.remove()
+    WRAPPERS.take_off()
     assert propagators.get_global_response_propagator() is None
 
 

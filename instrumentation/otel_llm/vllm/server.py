@@ -5,7 +5,8 @@ while a request is handled copy its context; nothing has to be done. Without the
 the headers here, as the process's propagators do (`OTEL_PROPAGATORS`), for every route; vLLM itself looks at `traceparent`
 alone, on some of them. No span is made of the HTTP request: that is the other instrumentation's.
 
-Also seen here, because nobody else can tell: whether a client went away before it had its answer.
+Also seen here, because nobody else can tell: whether a client went away before it had its answer. And left out here: the
+other instrumentation's span of every chunk it sends (`otel_llm.asgi`).
 
 vLLM's tracing (`--otlp-traces-endpoint`) makes a tracer provider and sets it for the process. Where one is set, as below
 `opentelemetry-instrument`, that fails with a warning, and the second one idles with a thread of its own while vLLM's spans
@@ -24,7 +25,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 
-from otel_llm import fault
+from otel_llm import asgi, fault
 from otel_llm.invocation import Telemetry
 from otel_llm.wrapping import Function, Wrappers, is_wrapped
 
@@ -119,8 +120,9 @@ def _take_context(scope: Scope) -> Token[Context] | None:
     return otel_context.attach(propagate.extract(carrier)) if carrier else None
 
 
-def put_app(module: Any, telemetry: Telemetry, wrappers: Wrappers) -> None:  # noqa: ARG001 - as every part
+def put_app(module: Any, telemetry: Telemetry, wrappers: Wrappers) -> None:
     """Wrap the step in which the server's application gets its middleware; once built, it takes no more."""
+    asgi.put(telemetry, wrappers)
     original = module.init_entrypoints_middleware
     if not is_wrapped(original):
         wrappers.put(module, "init_entrypoints_middleware", _with_ours(original), original)
