@@ -1,4 +1,5 @@
-"""The real vLLM for the tests of this folder: one offline engine and at most two servers for the whole run.
+"""The real vLLM for the tests of this folder: one offline engine and at most two servers for the whole run;
+three files have engines of their own besides.
 
 Run by `make e2e-vllm`, in the environment of scripts/vllm_environment.py; elsewhere, where no vLLM is installed, the folder
 is left out. Every test here carries the marker `e2e_vllm`. What there is, all of it for the session and made at first use:

@@ -3,16 +3,13 @@
 Its tokenizer knows printable ASCII only, so that every generated token is text and a stream has a chunk for each. The same
 folder serves as a pooling model (`runner="pooling"`): embeddings, scores and, with `convert="classify"`, classes.
 
-    python tests/e2e_vllm/model.py     make it and print where it lies
+    python -m tests.e2e_vllm.model     make it and print where it lies
 """
 
-import fcntl
-import hashlib
-import os
-import shutil
 import string
-import tempfile
 from pathlib import Path
+
+from tests.e2e_vllm.made_once import made_once
 
 NAME = "tiny"
 MAX_TOKENS = 8192  # what an engine is started with: long enough that a client can leave in the middle
@@ -22,20 +19,7 @@ TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message['cont
 
 def model_folder() -> Path:
     """Return the model's folder, made now where it is not there; two at a time make it once."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    cache = (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "otel-llm"
-    cache.mkdir(parents=True, exist_ok=True)
-    target = cache / f"vllm-model-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]}"
-    with (cache / f"{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
-            half_made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=cache))
-            try:
-                _make(half_made)
-                half_made.rename(target)
-            finally:
-                shutil.rmtree(half_made, ignore_errors=True)
-    return target
+    return made_once("vllm-model", _make, Path(__file__))
 
 
 def _make(folder: Path) -> None:

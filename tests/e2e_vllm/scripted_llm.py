@@ -106,6 +106,7 @@ def scripted(core: Core | None = None, kind: type[LLM] = LLM, *, statistics: boo
     llm: Any = object.__new__(kind)
     llm.llm_engine, llm.model_config, llm.renderer = engine, engine.model_config, engine.renderer
     llm.runner_type, llm.request_counter = "generate", Counter()
+    llm.pooling_task = None  # 0.33 looks at it
     llm.default_sampling_params = {}
     llm._preprocess_cmpl_one = lambda prompt, *_, **__: _tokens(prompt)
     llm._preprocess_chat_one = lambda messages, **_: _tokens(" ".join(message["content"] for message in messages))

@@ -25,7 +25,7 @@ from . import enqueued
 from .carried import carried
 from .enqueued import Added
 from .names import model_of
-from .outputs import Facts, facts_of, lora_name, sum_of
+from .outputs import Facts, facts_of, lora_name, phases_of_pooling, sum_of
 from .parameters import parameters_of
 from .request_span import PROVIDER, RequestSpan
 
@@ -103,16 +103,23 @@ class Batch:
         if token is not None:
             otel_context.detach(token)
 
-    def added(self, request_id: str, params: Any, lora: Any, started_ns: int) -> None:
+    def added(self, request_id: str, params: Any, lora: Any, started_ns: int, stats: Any = None) -> None:
         """Note a request that was added to the engine."""
         if self._call.has_own_requests:
-            self._added[request_id] = Added(started_ns, self._operation, params, lora_name(lora))
+            self._added[request_id] = Added(started_ns, self._operation, params, lora_name(lora), stats=stats)
 
     def took(self, outputs: Iterable[Any]) -> None:
         """Note the requests that the engine's last step brought to their end."""
         if self._call.has_own_requests:
             now_ns = time_ns()
-            self._taken.extend([Taken(facts_of(output), now_ns) for output in outputs if output.finished])
+            self._taken.extend([Taken(self._facts(output), now_ns) for output in outputs if output.finished])
+
+    def _facts(self, output: Any) -> Facts:
+        facts = facts_of(output)
+        added = self._added.get(facts.request_id) if facts.request_id is not None else None
+        if added is None or added.stats is None:
+            return facts
+        return facts._replace(phases=phases_of_pooling(added.stats))
 
     @fault.guarded("end of a batch")
     def complete(self, result: Any) -> None:

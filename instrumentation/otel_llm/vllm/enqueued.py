@@ -23,6 +23,7 @@ class Added(NamedTuple):
     params: Params
     lora: str | None
     enqueued_by: SpanContext | None = None
+    stats: Any = None  # of pooling, where the engine keeps any: the output does not carry them
 
 
 _lock = threading.Lock()

@@ -102,7 +102,7 @@ def _add_request(original: Function) -> Function:
             return original(self, *args, **kwargs)
         started_ns = time_ns()
         result = original(self, *args, **(_with_parent(batch, self, kwargs) or kwargs))
-        _added(batch, args, kwargs, started_ns)
+        _added(batch, args, kwargs, started_ns, _stats_of_pooling(self, result))
         return result
 
     return add_request
@@ -119,11 +119,20 @@ def _with_parent(batch: Batch, engine: Any, kwargs: dict[str, Any]) -> dict[str,
 
 
 @fault.guarded("a request of a batch")
-def _added(batch: Batch, args: tuple[Any, ...], kwargs: Mapping[str, Any], started_ns: int) -> None:
+def _added(batch: Batch, args: tuple[Any, ...], kwargs: Mapping[str, Any], started_ns: int, stats: Any) -> None:
     request_id = args[0] if args else kwargs["request_id"]
     params = args[2] if len(args) > 2 else kwargs["params"]
     lora = args[4] if len(args) > 4 else kwargs.get("lora_request")
-    batch.added(request_id, params, lora, started_ns)
+    batch.added(request_id, params, lora, started_ns, stats)
+
+
+@fault.guarded("statistics of a request of a batch")
+def _stats_of_pooling(engine: Any, internal_id: Any) -> Any:
+    """Return where the engine will write the times of a request to pool; None for others, whose outputs carry them."""
+    if not engine.log_stats:
+        return None
+    state = engine.output_processor.request_states.get(internal_id)
+    return None if state is None or state.detokenizer is not None else state.stats
 
 
 def _step(original: Function) -> Function:

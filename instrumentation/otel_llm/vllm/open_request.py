@@ -170,7 +170,8 @@ class OpenRequest:
         if not self.is_open:
             return
         facts = self._facts()
-        if facts.finish_reasons and "abort" in facts.finish_reasons:
+        # Of pooling, the last output gives no reason: who gave the request up has told.
+        if self.reason is AbortReason.REQUESTED or "abort" in facts.finish_reasons:
             self._abort(self.reason or AbortReason.ENGINE, facts)
             return
         if "error" in facts.finish_reasons:

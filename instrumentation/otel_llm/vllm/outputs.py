@@ -22,6 +22,7 @@ class Phases(NamedTuple):
     first_token_s: float | None = None  # from its arrival at the front end, by the front end's clock
     arrived_s: float | None = None  # the front end's wall clock
     preemptions: int = 0
+    generates: bool = True  # False for pooling: its result comes where a first token would, and nothing is decoded
 
 
 class Facts(NamedTuple):
@@ -84,6 +85,12 @@ def phases_of(stats: Any) -> Phases | None:
         stats.arrival_time or None,
         stats.num_preemptions,
     )
+
+
+def phases_of_pooling(stats: Any) -> Phases | None:
+    """Read the same of a request that generates nothing: its result comes where a first token would."""
+    phases = phases_of(stats)
+    return None if phases is None else phases._replace(decode_s=None, generates=False)
 
 
 def lora_name(request: Any) -> str | None:

@@ -158,7 +158,7 @@ def described(facts: Facts) -> dict[str, Value]:
             found[semconv.ENGINE_PREFILL_TIME] = phases.prefill_s
         if phases.decode_s is not None:
             found[semconv.ENGINE_GENERATION_TIME] = phases.decode_s
-        if phases.first_token_s is not None:
+        if phases.first_token_s is not None and phases.generates:
             found[semconv.ENGINE_TIME_TO_FIRST_TOKEN] = phases.first_token_s
         if phases.preemptions:
             found[semconv.ENGINE_PREEMPTIONS] = phases.preemptions

@@ -7,7 +7,7 @@ handed over, and the statistics of every choice and of pooling, of which outputs
 from collections.abc import Sequence
 from typing import Any
 
-from .outputs import Facts, phases_of
+from .outputs import Facts, phases_of, phases_of_pooling
 
 State = Any
 """A `RequestState` of vLLM."""
@@ -19,6 +19,7 @@ def facts_of_states(states: Sequence[State]) -> Facts:
     stats = [state.stats for state in states if state.stats is not None]
     read = [state for state in states if not state.is_prefilling]
     handed = [count for state in states if (count := _handed(state)) is not None]
+    read_phases = phases_of if handed else phases_of_pooling
     return Facts(
         request_id=first.external_req_id,
         input_tokens=first.prompt_len,
@@ -26,7 +27,7 @@ def facts_of_states(states: Sequence[State]) -> Facts:
         cached_tokens=read[0].num_cached_tokens if read else None,
         cache_write_tokens=read[0].num_cache_creation_tokens if read else None,
         lora=first.lora_name,
-        phases=phases_of(max(stats, key=lambda one: one.last_token_ts)) if stats else None,
+        phases=read_phases(max(stats, key=lambda one: one.last_token_ts)) if stats else None,
     )
 
 

@@ -66,6 +66,7 @@ class _Past:
     told: frozenset[str] = frozenset()  # kinds that the driver itself reported lately
     kinds: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     xids: Counter[int] = field(default_factory=Counter)
+    counts: Counts = field(default_factory=lambda: Counts(dict.fromkeys(KINDS, 0), {}))  # both, as they are told
 
 
 class Changes:
@@ -76,7 +77,7 @@ class Changes:
 
     def counts(self) -> dict[str, Counts]:
         """Return how often each kind, and each XID, was met since the start, by the id of the GPU."""
-        return {gpu: Counts(dict(past.kinds), dict(past.xids)) for gpu, past in self._past.items()}
+        return {gpu: past.counts for gpu, past in self._past.items()}
 
     def since(self, readings: Iterable[GpuReading], raw: Mapping[str, list[Raw]], now_s: float) -> Iterator[GpuEvent]:
         """Yield what happened since the readings before; `raw` is what the driver reported, by the GPU's id."""
@@ -88,9 +89,11 @@ class Changes:
                 events = [_reported(one, reading, reading.processes or ()) for one in own]
                 past.held = dict.fromkeys(_holding(reading), (now_s, now_s))
             else:
-                on_it = {process.pid: process for process in (*past.processes, *(reading.processes or ()))}
-                events = [_reported(one, reading, tuple(on_it.values())) for one in own]
-                reported = past.told | {one.kind for one in own}
+                events = []
+                if own:
+                    on_it = {process.pid: process for process in (*past.processes, *(reading.processes or ()))}
+                    events = [_reported(one, reading, tuple(on_it.values())) for one in own]
+                reported = past.told.union(one.kind for one in own)
                 events += [event for event in _compared(past.reading, reading, now_s) if event.kind not in reported]
                 events += _throttling(past.held, reading, now_s)
             past.told = frozenset(one.kind for one in own)
@@ -99,6 +102,8 @@ class Changes:
                 past.kinds[event.kind] += 1
                 if event.kind == "xid" and event.code is not None:
                     past.xids[event.code] += 1
+            if events:
+                past.counts = Counts(dict(past.kinds), dict(past.xids))
             yield from events
 
 

@@ -6,10 +6,12 @@ Meanings and units are those of NVML's API reference (docs.nvidia.com/deploy/nvm
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from otel_agent.sources.gpu import fields
-from otel_agent.sources.gpu.fields import Batch, Field
+from otel_agent.sources.gpu import calls, fields
+from otel_agent.sources.gpu.calls import Calls
+from otel_agent.sources.gpu.fields import Batch
 from otel_agent.sources.gpu.library import OUTDATED, DeviceLostError, Inquiry, known
 from otel_agent.sources.gpu.monitor import Monitor
 from otel_agent.sources.gpu.partitions import Partitions
@@ -32,9 +34,17 @@ _THROTTLE = {  # nvmlClocksEventReason*, bit by bit
     "display_clock_setting": 0x100,
 }
 _BANKS = ("max", "high", "partial", "low", "none")
-_LIMITS = {"shutdown": 0, "slowdown": 1, "memory_max": 2, "gpu_max": 3}  # NVML_TEMPERATURE_THRESHOLD_*
-_LOCATIONS = {"dram": 2, "sram": 7}  # NVML_MEMORY_LOCATION_*
-_KINDS = {"corrected": 0, "uncorrected": 1}
+_LIMITS = ("shutdown", "slowdown", "memory_max", "gpu_max")
+_ERRORS = {(where, kind): f"{where}_{kind}" for where in ("dram", "sram") for kind in ("corrected", "uncorrected")}
+# What fields tell on newer devices, and how else it is asked for where they do not: the call, and how many make one base unit.
+_OLDER: Mapping[str, tuple[tuple[Any, ...], float]] = {
+    "power_watts": (("nvmlDeviceGetPowerUsage",), 1000),
+    "power_limit_watts": (("nvmlDeviceGetEnforcedPowerLimit",), 1000),
+    "energy_joules": (("nvmlDeviceGetTotalEnergyConsumption",), 1000),
+    "ecc_corrected": (("nvmlDeviceGetTotalEccErrors", 0, 0), 1),
+    "ecc_uncorrected": (("nvmlDeviceGetTotalEccErrors", 1, 0), 1),
+    "pcie_replays": (("nvmlDeviceGetPcieReplayCounter",), 1),
+}
 _MEMORY_INFO_2 = 0x02000028  # nvmlMemory_v2: the structure's size and version
 _MARGIN_1 = 0x01000008
 _FABRIC_INFO = (0x03000028, 0x02000024)  # the newest version, and the one before it, which is shorter
@@ -72,16 +82,16 @@ class Device:
     def __init__(self, library: Any, handle: object, identity: GpuIdentity) -> None:
         self.identity, self.handle = identity, handle
         self.inquiry = Inquiry(library, handle)
-        self._often, self._seldom = Batch(fields.OFTEN), Batch(fields.SELDOM)
+        self._calls, self._seldom_calls = Calls(calls.OFTEN), Calls(calls.SELDOM)
+        self._fields, self._seldom_fields = Batch(fields.OFTEN), Batch(fields.SELDOM)
         self._monitor, self._sampled, self._use, self._listed = Monitor(), Sampled(), Use(), Listed()
         self._partitions = Partitions(library, identity.id, _MEMORY_INFO_2)
-        self._two = (ctypes.c_uint(), ctypes.c_uint())
-        self._ones = tuple(map(ctypes.byref, self._two))
         self._memory_2, self._margin_1 = _Memory(), _Margin()
+        self._references = ctypes.byref(self._memory_2), ctypes.byref(self._margin_1)
         self._kept: dict[str, Any] = {}
         self._unsupported: tuple[str, ...] = ()
         self._monitored = False
-        self._most: dict[str, int | None] = {}
+        self._most: dict[str, int] = {}
         self._fan_count = 0
         self._kept_s: float | None = None
         self._probed_s: float | None = None
@@ -97,39 +107,32 @@ class Device:
         if self._probed_s is None or not 0 <= now_s - self._probed_s < PROBE_S:
             self._probe(now_s)
         inquiry.group = "calls"
-        mig = _flag(self._first_of_two("nvmlDeviceGetMigMode"))
+        told = self._calls.read(inquiry)
+        mig = _flag(told.get("mig"))
         if mig is not None and self._partitioned is not None and mig != self._partitioned:
             self._probe(now_s)  # what a GPU tells changes with its partition
+            told = self._calls.read(inquiry)
         self._partitioned = mig if mig is not None else self._partitioned
         if self._kept_s is None or not 0 <= now_s - self._kept_s < SELDOM_S:
             self._kept, self._kept_s = self._hardly_moving(), now_s
-        facts = self._kept | self._moving()
+        facts = {"identity": self.identity, "mig_enabled": mig, **self._kept, **self._moving(told)}
         inquiry.group = "fields"
-        facts |= self._from_fields(self._often.read(inquiry))
+        facts.update(self._from_fields())
         inquiry.group = "monitor"
-        activity, throughput = self._monitor.read(inquiry, now_s) if self._monitored else (None, None)
+        if self._monitored:
+            facts["activity"], facts["throughput"] = self._monitor.read(inquiry, now_s)
         inquiry.group = "samples"
-        spreads = self._sampled.read(inquiry)
+        facts["spreads"] = self._sampled.read(inquiry)
         inquiry.group = "processes"
-        listed = self._listed.read(inquiry, people, self._use.read(inquiry))
+        facts["processes"] = self._listed.read(inquiry, people, self._use.read(inquiry))
         inquiry.group = "instances"
-        instances = self._partitions.read(inquiry, people, now_s) if mig else ()
+        facts["instances"] = self._partitions.read(inquiry, people, now_s) if mig else ()
         if not inquiry.answers:
             raise DeviceLostError(f"every question is answered with: {inquiry.fault}")
-        unsupported, refused = inquiry.lasting()
-        return GpuReading(
-            identity=self.identity,
-            mig_enabled=mig,
-            activity=activity,
-            throughput=throughput,
-            spreads=spreads,
-            processes=listed,
-            instances=instances,
-            waited_s=dict(inquiry.waited_s),
-            unsupported=unsupported + self._unsupported_fields(),
-            refused=refused,
-            **facts,
-        )
+        unsupported, facts["refused"] = inquiry.lasting()
+        facts["unsupported"] = unsupported + self._unsupported_fields()
+        facts["waited_s"] = dict(inquiry.waited_s)
+        return GpuReading.telling(facts)
 
     def close(self) -> None:
         """Give back what the driver lent."""
@@ -138,159 +141,119 @@ class Device:
 
     def _probe(self, now_s: float) -> None:
         self.inquiry.forget()
-        self._often.forget()
-        self._seldom.forget()
+        for set_of_questions in (self._calls, self._seldom_calls, self._fields, self._seldom_fields):
+            set_of_questions.forget()
         self._partitions.forget()
         support = self.inquiry.ask("nvmlGpmQueryDeviceSupport")
         self._monitored = support is not None and bool(support.isSupportedDevice)
         self._probed_s, self._kept_s = now_s, None
 
     def _unsupported_fields(self) -> tuple[str, ...]:
-        count = len(self._often.unsupported) + len(self._seldom.unsupported)
+        count = len(self._fields.unsupported) + len(self._seldom_fields.unsupported)
         if count != len(self._unsupported):
             self._unsupported = tuple(
                 f"field {number}" + (f" of scope {scope}" if scope else "")
-                for number, scope in sorted(self._often.unsupported | self._seldom.unsupported)
+                for number, scope in sorted(self._fields.unsupported | self._seldom_fields.unsupported)
             )
         return self._unsupported
 
-    def _moving(self) -> dict[str, Any]:
-        ask = self.inquiry
+    def _moving(self, told: Mapping[str, int]) -> dict[str, Any]:
         used, reserved, total = self._memory()
-        busy = ask.pair("nvmlDeviceGetUtilizationRates") or (None, None)
-        clocks = ask.number(("nvmlDeviceGetCurrentClocksEventReasons",), ("nvmlDeviceGetCurrentClocksThrottleReasons",))
-        level = ask.number(("nvmlDeviceGetPerformanceState",))
-        link = {
-            "generation": ask.number(("nvmlDeviceGetCurrPcieLinkGeneration",)),
-            "width": ask.number(("nvmlDeviceGetCurrPcieLinkWidth",)),
-        }
+        busy, level = told.get("busy"), told.get("level")
+        link = self._most | {name: told[name] for name in ("generation", "width") if name in told}
         return {
-            "utilization": _ratio(busy[0]),
-            "memory_controller_utilization": _ratio(busy[1]),
-            "encoder_utilization": _ratio(self._first_of_two("nvmlDeviceGetEncoderUtilization")),
-            "decoder_utilization": _ratio(self._first_of_two("nvmlDeviceGetDecoderUtilization")),
-            "jpeg_utilization": _ratio(self._first_of_two("nvmlDeviceGetJpgUtilization")),
-            "optical_flow_utilization": _ratio(self._first_of_two("nvmlDeviceGetOfaUtilization")),
+            "utilization": None if busy is None else _ratio(busy & 0xFFFFFFFF),
+            "memory_controller_utilization": None if busy is None else _ratio(busy >> 32),
+            "encoder_utilization": _ratio(told.get("encoder")),
+            "decoder_utilization": _ratio(told.get("decoder")),
+            "jpeg_utilization": _ratio(told.get("jpeg")),
+            "optical_flow_utilization": _ratio(told.get("optical_flow")),
             "memory_used_bytes": used,
             "memory_reserved_bytes": reserved,
             "memory_total_bytes": total,
-            "temperature_celsius": self._temperature(),
+            "temperature_celsius": self._temperature(told.get("temperature")),
             "temperature_margin_celsius": self._margin(),
-            "clock_graphics_hz": _mega(ask.number(("nvmlDeviceGetClockInfo", 0))),
-            "clock_sm_hz": _mega(ask.number(("nvmlDeviceGetClockInfo", 1))),
-            "clock_memory_hz": _mega(ask.number(("nvmlDeviceGetClockInfo", 2))),
-            "clock_video_hz": _mega(ask.number(("nvmlDeviceGetClockInfo", 3))),
-            "throttle": None if clocks is None else {reason: bool(clocks & bit) for reason, bit in _THROTTLE.items()},
+            "clock_graphics_hz": _mega(told.get("graphics")),
+            "clock_sm_hz": _mega(told.get("sm")),
+            "clock_memory_hz": _mega(told.get("memory")),
+            "clock_video_hz": _mega(told.get("video")),
+            "throttle": _throttle(told.get("reasons")),
             "performance_level": level if level is not None and level <= 15 else None,
-            "pcie_link": _present(self._most | link),
-            "fan_speed": self._fans(),
+            "pcie_link": link or None,
+            "fan_speed": self._fans() if self._fan_count else None,
         }
 
     def _memory(self) -> tuple[int | None, int | None, int | None]:
         """Return memory used, reserved and in all; before version 2 what the driver keeps for itself counts as used."""
         room = self._memory_2
         room.version = _MEMORY_INFO_2
-        if self.inquiry.call("nvmlDeviceGetMemoryInfo_v2", self.handle, ctypes.byref(room)):
+        if self.inquiry.call("nvmlDeviceGetMemoryInfo_v2", self.handle, self._references[0]):
             return known(room.used), known(room.reserved), known(room.total)
         if self.inquiry.code not in OUTDATED:
             return None, None, None
         older = self.inquiry.ask("nvmlDeviceGetMemoryInfo")
         return (None, None, None) if older is None else (known(older.used), None, known(older.total))
 
-    def _temperature(self) -> int | None:
-        told = self.inquiry.number(("nvmlDeviceGetTemperature", 0))
-        if told is None and self.inquiry.code in OUTDATED:
+    def _temperature(self, told: int | None) -> int | None:
+        if told is None and self.inquiry.settled("nvmlDeviceGetTemperature", 0) in OUTDATED:
             return known(self.inquiry.ask("nvmlDeviceGetTemperatureV", 0))
         return told
 
     def _margin(self) -> int | None:
         room = self._margin_1
         room.version = _MARGIN_1
-        told = self.inquiry.call("nvmlDeviceGetMarginTemperature", self.handle, ctypes.byref(room))
+        told = self.inquiry.call("nvmlDeviceGetMarginTemperature", self.handle, self._references[1])
         return room.celsius if told and -300 < room.celsius < 300 else None
-
-    def _first_of_two(self, function: str) -> int | None:
-        """Ask for two numbers, of which the other is a period, or a mode after the next start."""
-        told = self.inquiry.call(function, self.handle, self._ones[0], self._ones[1])
-        return known(self._two[0].value) if told else None
 
     def _fans(self) -> tuple[float, ...] | None:
         speeds = [self.inquiry.number(("nvmlDeviceGetFanSpeed_v2", fan)) for fan in range(self._fan_count)]
         return tuple(speed / 100 for speed in speeds if speed is not None and speed <= 255) or None
 
-    def _from_fields(self, found: Mapping[Field, int | float]) -> dict[str, Any]:
-        """Take the facts from the fields; a field that is not known has an older question where there is one."""
-
-        def one(field: Field, *ways: tuple[Any, ...]) -> int | float | None:
-            if field in found or field not in self._often.unsupported:
-                return found.get(field)
-            return self.inquiry.number(*ways) if ways else None
-
-        remapped = (
-            self.inquiry.ask("nvmlDeviceGetRemappedRows") if fields.REMAP_PENDING in self._often.unsupported else None
-        )
-        rows = {"corrected": _item(remapped, 0), "uncorrected": _item(remapped, 1)}
-        errors = {
-            kind: one(field, ("nvmlDeviceGetTotalEccErrors", _KINDS[kind], 0))
-            for kind, field in fields.ECC_MEMORY.items()
-        }
-        action = found.get(fields.RECOVERY_ACTION)
-        return {
-            "memory_temperature_celsius": found.get(fields.MEMORY_TEMPERATURE),
-            "power_watts": _milli(one(fields.POWER_AVERAGE, ("nvmlDeviceGetPowerUsage",))),
-            "power_instant_watts": _milli(found.get(fields.POWER_INSTANT)),
-            "power_memory_watts": _milli(found.get(fields.POWER_MEMORY)),
-            "power_limit_watts": _milli(one(fields.POWER_LIMIT, ("nvmlDeviceGetEnforcedPowerLimit",))),
-            "energy_joules": _milli(one(fields.ENERGY, ("nvmlDeviceGetTotalEnergyConsumption",))),
-            "ecc_corrected": errors["corrected"],
-            "ecc_uncorrected": errors["uncorrected"],
-            "ecc_lifetime": _taken(found, fields.ECC_LIFETIME),
-            "remapped_rows": _taken(found, fields.REMAPPED) or _present(rows),
-            "row_remap_pending": _flag(found.get(fields.REMAP_PENDING, _item(remapped, 2))),
-            "row_remap_failed": _flag(found.get(fields.REMAP_FAILED, _item(remapped, 3))),
-            "pcie_replays": one(fields.PCIE_REPLAYS, ("nvmlDeviceGetPcieReplayCounter",)),
-            "pcie_errors": _taken(found, fields.PCIE_ERRORS),
-            "pcie_bytes": _taken(found, fields.PCIE_BYTES),
-            "nvlink_bytes": _taken(found, fields.NVLINK_BYTES, 1 / 1024),
-            "nvlink_errors": _taken(found, fields.NVLINK_ERRORS),
-            "throttle_time_s": _taken(found, fields.THROTTLE_TIME, 1e9),
-            "recovery_action": _named(RECOVERY_ACTIONS, action),
-        }
+    def _from_fields(self) -> dict[str, Any]:
+        """Take the facts that fields tell; what no field tells has an older question where there is one."""
+        facts, lacking = self._fields.read(self.inquiry), self._fields.lacking
+        for name in lacking & _OLDER.keys():
+            question, per = _OLDER[name]
+            told = self.inquiry.number(question)
+            facts[name] = told if told is None or per == 1 else told / per
+        if "row_remap_pending" in lacking:
+            rows = self.inquiry.ask("nvmlDeviceGetRemappedRows")
+            if rows is not None:
+                older = {"corrected": known(rows[0]), "uncorrected": known(rows[1])}
+                pending, failed = known(rows[2]), known(rows[3])
+                facts = {
+                    "remapped_rows": _present(older),
+                    "row_remap_pending": pending,
+                    "row_remap_failed": failed,
+                } | facts
+        facts["row_remap_pending"] = _flag(facts.get("row_remap_pending"))
+        facts["row_remap_failed"] = _flag(facts.get("row_remap_failed"))
+        facts["recovery_action"] = _named(RECOVERY_ACTIONS, facts.get("recovery_action"))
+        return facts
 
     def _hardly_moving(self) -> dict[str, Any]:
         ask = self.inquiry
         ask.group = "fields"
-        found = self._seldom.read(ask)
+        facts = self._seldom_fields.read(ask)
         ask.group = "calls"
+        told = self._seldom_calls.read(ask)
         banks = ask.ask("nvmlDeviceGetRowRemapperHistogram")
-        located = {
-            (where, kind): known(ask.ask("nvmlDeviceGetMemoryErrorCounter", number, 0, place))
-            for where, place in _LOCATIONS.items()
-            for kind, number in _KINDS.items()
-        }
-        limits = {name: known(ask.ask("nvmlDeviceGetTemperatureThreshold", number)) for name, number in _LIMITS.items()}
-        most = {
-            "generation_max": ask.number(("nvmlDeviceGetMaxPcieLinkGeneration",)),
-            "width_max": ask.number(("nvmlDeviceGetMaxPcieLinkWidth",)),
-        }
-        kept = {
-            "temperature_limits_celsius": _present(limits),
-            "power_bounds_watts": _taken(found, fields.POWER_BOUNDS, 1e3),
-            "clock_graphics_max_hz": _mega(ask.number(("nvmlDeviceGetMaxClockInfo", 0))),
-            "clock_sm_max_hz": _mega(ask.number(("nvmlDeviceGetMaxClockInfo", 1))),
-            "clock_memory_max_hz": _mega(ask.number(("nvmlDeviceGetMaxClockInfo", 2))),
-            "clock_video_max_hz": _mega(ask.number(("nvmlDeviceGetMaxClockInfo", 3))),
-            "ecc_enabled": _flag(self._first_of_two("nvmlDeviceGetEccMode")),
-            "ecc_located": _present(located),
-            "retired_pages": _taken(found, fields.RETIRED),
-            "retired_pending": _flag(found.get(fields.RETIRED_PENDING)),
+        self._most = {name: told[name] for name in ("generation_max", "width_max") if name in told}
+        self._fan_count = min(told.get("fans", 0), 16)
+        located = {key: told[name] for key, name in _ERRORS.items() if name in told}
+        return facts | {
+            "temperature_limits_celsius": {name: told[name] for name in _LIMITS if name in told} or None,
+            "clock_graphics_max_hz": _mega(told.get("graphics")),
+            "clock_sm_max_hz": _mega(told.get("sm")),
+            "clock_memory_max_hz": _mega(told.get("memory")),
+            "clock_video_max_hz": _mega(told.get("video")),
+            "ecc_enabled": _flag(told.get("ecc")),
+            "ecc_located": located or None,
+            "retired_pending": _flag(facts.get("retired_pending")),
             "remap_banks": None if banks is None else {name: int(getattr(banks, name)) for name in _BANKS},
-            "nvlink_links": found.get(fields.LINKS),
             "fabric_state": self._fabric(),
-            "persistence_enabled": _flag(ask.number(("nvmlDeviceGetPersistenceMode",))),
+            "persistence_enabled": _flag(told.get("persistence")),
         }
-        self._most, self._fan_count = most, min(ask.number(("nvmlDeviceGetNumFans",)) or 0, 16)
-        return kept
 
     def _fabric(self) -> str | None:
         for version in _FABRIC_INFO:
@@ -322,10 +285,10 @@ def identify(library: Any, index: int) -> Device:
     return Device(library, handle, identity)
 
 
-def _taken(found: Mapping[Field, int | float], wanted: Mapping[str, Field], per: float = 1) -> dict[str, Any] | None:
-    return {
-        name: found[field] if per == 1 else found[field] / per for name, field in wanted.items() if field in found
-    } or None
+@lru_cache(64)
+def _throttle(reasons: int | None) -> Mapping[str, bool] | None:
+    """Return which reasons hold the clocks down; the same mapping for the same bits, since they seldom change."""
+    return None if reasons is None else {reason: bool(reasons & bit) for reason, bit in _THROTTLE.items()}
 
 
 def _present(values: Mapping[Any, Any]) -> dict[Any, Any] | None:
@@ -336,20 +299,12 @@ def _named(names: Sequence[str], value: float | None) -> str | None:
     return names[int(value)] if value is not None and 0 <= value < len(names) else None
 
 
-def _milli(value: float | None) -> float | None:
-    return None if value is None else value / 1000
-
-
 def _mega(value: int | None) -> float | None:
     return None if value is None else value * 1e6
 
 
 def _ratio(per_cent: int | None) -> float | None:
     return per_cent / 100 if per_cent is not None and 0 <= per_cent <= 100 else None
-
-
-def _item(values: Sequence[int] | None, position: int) -> int | None:
-    return None if values is None else values[position]
 
 
 def _flag(value: float | None) -> bool | None:

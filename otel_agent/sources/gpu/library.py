@@ -1,6 +1,6 @@
 """NVML, the driver's own library, asked one question at a time: its errors in three kinds instead of thirty, and what is not known here.
 
-This and the modules that prepare whole batches (`fields`, `monitor`, `samples`) are all that touches pynvml, and only once a driver is
+This and the modules that prepare whole batches (`calls`, `fields`, `monitor`, `samples`) are all that touches pynvml, and only once a driver is
 opened. What is asked, and what the answers mean, is left to `device`.
 """
 
@@ -45,7 +45,7 @@ class Inquiry:
         self.waited_s: dict[str, float] = {}
         self._lasting: dict[Hashable, int] = {}
         self._named: tuple[int, tuple[tuple[str, ...], tuple[str, ...]]] = (0, ((), ()))
-        self._functions: dict[str, Any] = {}
+        self._functions: dict[Hashable, Any] = {}  # of the library, by question
         self._number = c_ulonglong()
         self._reference = byref(self._number)
         self.begin()
@@ -84,7 +84,7 @@ class Inquiry:
             self.note(question, error.value)
             return None
         finally:
-            self._waited(began)
+            self.waited(began)
         self.answers += 1
         self.code = 0
         return answer
@@ -95,25 +95,31 @@ class Inquiry:
         The bindings make objects for each call, which costs several times what the call does.
         """
         question = key or function
-        if question in self._lasting:
-            self.code = self._lasting[question]
-            return False
-        called = self._functions.get(function)
+        called = self._functions.get(question) or self.function(function, question)
         if called is None:
-            try:
-                called = self._functions[function] = getattr(self.library.nvmlLib, function)
-            except AttributeError:  # a driver older than the function
-                self.note(question, _NO_FUNCTION)
-                return False
+            return False
+        group, waited_s = self.group, self.waited_s
         began = perf_counter()
         code = called(*arguments)
-        self._waited(began)
+        waited_s[group] = waited_s.get(group, 0.0) + perf_counter() - began
         if code:
             self.note(question, code)
             return False
         self.answers += 1
         self.code = 0
         return True
+
+    def function(self, name: str, question: Hashable) -> Any:
+        """Return the function of the library for a question; None where that is not to be asked, with `code` saying why."""
+        if question in self._lasting:
+            self.code = self._lasting[question]
+            return None
+        try:
+            called = self._functions[question] = getattr(self.library.nvmlLib, name)
+        except AttributeError:  # a driver older than the function
+            self.note(question, _NO_FUNCTION)
+            return None
+        return called
 
     def number(self, *ways: tuple[Any, ...]) -> int | None:
         """Ask for a whole number, of 32 or 64 bits, in the newest way first; None where it is the one that stands for "not available"."""
@@ -125,13 +131,6 @@ class Inquiry:
             if self.code not in OUTDATED:
                 return None
         return None
-
-    def pair(self, function: str) -> tuple[int, int] | None:
-        """Ask for two numbers of 32 bits that stand together."""
-        self._number.value = 0
-        if not self.call(function, *self._subject, self._reference):
-            return None
-        return self._number.value & 0xFFFFFFFF, self._number.value >> 32
 
     def first(self, *ways: tuple[Any, ...]) -> Any:
         """Ask in the newest way, and in the next older one where library or bindings do not know it."""
@@ -152,6 +151,7 @@ class Inquiry:
             raise DeviceLostError(text)
         if code in LASTING:
             self._lasting[question] = code
+            self._functions.pop(question, None)
 
     def lasting(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the questions that are not asked again: those not supported, and those not allowed."""
@@ -162,8 +162,13 @@ class Inquiry:
             self._named = len(self._lasting), (tuple(sorted(names[0])), tuple(sorted(names[1])))
         return self._named[1]
 
-    def _waited(self, began: float) -> None:
+    def waited(self, began: float) -> None:
+        """Count the time since then as spent in the driver."""
         self.waited_s[self.group] = self.waited_s.get(self.group, 0.0) + perf_counter() - began
+
+    def settled(self, *question: object) -> int | None:
+        """Return the code with which a question was answered for good, None where it is still asked."""
+        return self._lasting.get(question)
 
 
 def _name(question: Hashable) -> str:

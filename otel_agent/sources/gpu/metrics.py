@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from otel_agent.catalogue import Metric, Point
 from otel_agent.sources.gpu.metrics_depth import DEPTH
 from otel_agent.sources.gpu.metrics_health import HEALTH
-from otel_agent.sources.gpu.points import attributes, described, mapped, one, several, states, with_parts
+from otel_agent.sources.gpu.points import described, flags, mapped, named, one, series, states, with_parts
 from otel_agent.sources.gpu.processes import PROCESSES_MAX
-from otel_agent.sources.gpu.snapshot import ANSWERS, STATUSES, GpuReading, GpuSnapshot
+from otel_agent.sources.gpu.snapshot import ANSWERS, STATUSES, GpuSnapshot
 
 __all__ = ["METRICS", "PROCESSES_MAX"]
 
@@ -50,30 +50,6 @@ def _instances(snapshot: GpuSnapshot) -> Iterator[Point]:
                 "otel_llm.gpu.instance.multiprocessors": part.multiprocessors,
             }
             yield 1, described(part.uuid, told)
-
-
-def _temperature_limits(snapshot: GpuSnapshot) -> Iterator[Point]:
-    for gpu in snapshot.gpus:
-        for name, celsius in (gpu.temperature_limits_celsius or {}).items():
-            place, kind = _LIMITS[name]
-            yield (
-                celsius,
-                attributes(gpu.identity.id, True, ("hw.sensor_location", place), ("hw.limit_type", kind)),
-            )
-
-
-def _clocks(gpu: GpuReading) -> Iterator[tuple[str, float | None]]:
-    yield "graphics", gpu.clock_graphics_hz
-    yield "sm", gpu.clock_sm_hz
-    yield "memory", gpu.clock_memory_hz
-    yield "video", gpu.clock_video_hz
-
-
-def _clock_limits(gpu: GpuReading) -> Iterator[tuple[str, float | None]]:
-    yield "graphics", gpu.clock_graphics_max_hz
-    yield "sm", gpu.clock_sm_max_hz
-    yield "memory", gpu.clock_memory_max_hz
-    yield "video", gpu.clock_video_max_hz
 
 
 METRICS: tuple[Metric[GpuSnapshot], ...] = (
@@ -133,15 +109,15 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "1",
         "Share of time in which a task of the GPU was busy, over the driver's sample period of up to a second.",
-        several(
-            "hw.gpu.task",
-            lambda gpu: (
-                ("general", gpu.utilization),
-                ("encoder", gpu.encoder_utilization),
-                ("decoder", gpu.decoder_utilization),
-                ("jpeg", gpu.jpeg_utilization),
-                ("optical_flow", gpu.optical_flow_utilization),
-            ),
+        mapped(
+            named("hw.gpu.task"),
+            lambda gpu: {
+                "general": gpu.utilization,
+                "encoder": gpu.encoder_utilization,
+                "decoder": gpu.decoder_utilization,
+                "jpeg": gpu.jpeg_utilization,
+                "optical_flow": gpu.optical_flow_utilization,
+            },
         ),
         attributes=("hw.id", "hw.gpu.task"),
     ),
@@ -199,10 +175,9 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "Cel",
         "Temperature of the GPU and of its memory.",
-        several(
-            "hw.sensor_location",
-            lambda gpu: (("gpu", gpu.temperature_celsius), ("memory", gpu.memory_temperature_celsius)),
-            typed=True,
+        mapped(
+            named("hw.sensor_location", typed=True),
+            lambda gpu: {"gpu": gpu.temperature_celsius, "memory": gpu.memory_temperature_celsius},
         ),
         attributes=("hw.id", "hw.type", "hw.sensor_location"),
     ),
@@ -211,7 +186,13 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "Cel",
         "Temperatures at which the GPU shuts down (high.critical), lowers its clocks (throttled), or should not work any longer (high.degraded).",
-        _temperature_limits,
+        mapped(
+            series(
+                lambda name: (("hw.sensor_location", _LIMITS[name][0]), ("hw.limit_type", _LIMITS[name][1])),
+                typed=True,
+            ),
+            lambda gpu: gpu.temperature_limits_celsius,
+        ),
         attributes=("hw.id", "hw.type", "hw.sensor_location", "hw.limit_type"),
     ),
     Metric(
@@ -271,7 +252,7 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "W",
         "Between which values the power limit can be set, and the one after a start.",
-        mapped("otel_llm.bound", lambda gpu: gpu.power_bounds_watts),
+        mapped(named("otel_llm.bound"), lambda gpu: gpu.power_bounds_watts),
         attributes=("hw.id", "otel_llm.bound"),
         note="Semantic conventions know a limit for power supplies and for the host, none for a GPU.",
     ),
@@ -280,7 +261,15 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "Hz",
         "Present clock of graphics, multiprocessors (sm), memory and video.",
-        several("otel_llm.clock", _clocks),
+        mapped(
+            named("otel_llm.clock"),
+            lambda gpu: {
+                "graphics": gpu.clock_graphics_hz,
+                "sm": gpu.clock_sm_hz,
+                "memory": gpu.clock_memory_hz,
+                "video": gpu.clock_video_hz,
+            },
+        ),
         attributes=("hw.id", "otel_llm.clock"),
         note="hw.cpu.speed is the model; there is none for a GPU.",
     ),
@@ -289,7 +278,15 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "Hz",
         "Highest clock that graphics, multiprocessors (sm), memory and video can have.",
-        several("otel_llm.clock", _clock_limits),
+        mapped(
+            named("otel_llm.clock"),
+            lambda gpu: {
+                "graphics": gpu.clock_graphics_max_hz,
+                "sm": gpu.clock_sm_max_hz,
+                "memory": gpu.clock_memory_max_hz,
+                "video": gpu.clock_video_max_hz,
+            },
+        ),
         attributes=("hw.id", "otel_llm.clock"),
         note="hw.cpu.speed.limit is the model; there is none for a GPU.",
     ),
@@ -307,9 +304,9 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "1",
         "Speed of a fan as a share of its highest; boards cooled by the server have none.",
-        several(
-            "hw.sensor_location",
-            lambda gpu: ((f"fan{number}", speed) for number, speed in enumerate(gpu.fan_speed or ())),
+        mapped(
+            named("hw.sensor_location"),
+            lambda gpu: {f"fan{number}": speed for number, speed in enumerate(gpu.fan_speed or ())},
         ),
         attributes=("hw.id", "hw.sensor_location"),
     ),
@@ -318,13 +315,9 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "updowncounter",
         "1",
         "Modes of a GPU that are on (1) or off (0): partitioned (mig), kept started without clients (persistence), memory with ECC (ecc).",
-        several(
+        flags(
             "otel_llm.mode",
-            lambda gpu: (
-                ("mig", gpu.mig_enabled),
-                ("persistence", gpu.persistence_enabled),
-                ("ecc", gpu.ecc_enabled),
-            ),
+            lambda gpu: {"mig": gpu.mig_enabled, "persistence": gpu.persistence_enabled, "ecc": gpu.ecc_enabled},
         ),
         attributes=("hw.id", "otel_llm.mode"),
         note="No convention has modes of a GPU.",

@@ -1,9 +1,9 @@
 """What a GPU does inside: pipes of the performance monitor, bytes over its links, the driver's own samples, processes, and time spent asking."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from otel_agent.catalogue import Metric, Point
-from otel_agent.sources.gpu.points import described, mapped, mapped_with_parts, one, several
+from otel_agent.sources.gpu.points import described, mapped, mapped_with_parts, named, one
 from otel_agent.sources.gpu.processes import PROCESSES_MAX
 from otel_agent.sources.gpu.snapshot import GpuProcess, GpuReading, GpuSnapshot, Spread
 
@@ -11,13 +11,10 @@ _MONITOR = "Semantic conventions have one utilisation for a GPU, whatever part o
 _SAMPLED = "Semantic conventions have no minimum and maximum between two points of a gauge."
 
 
-def _spread(name: str) -> Callable[[GpuReading], Iterator[tuple[str, float]]]:
-    def values(gpu: GpuReading) -> Iterator[tuple[str, float]]:
+def _spread(name: str) -> Callable[[GpuReading], Mapping[str, float] | None]:
+    def values(gpu: GpuReading) -> Mapping[str, float] | None:
         spread: Spread | None = (gpu.spreads or {}).get(name)
-        if spread is not None:
-            yield "min", spread.min
-            yield "mean", spread.mean
-            yield "max", spread.max
+        return None if spread is None else {"min": spread.min, "mean": spread.mean, "max": spread.max}
 
     return values
 
@@ -61,7 +58,7 @@ DEPTH: tuple[Metric[GpuSnapshot], ...] = (
         "counter",
         "By",
         "Bytes received and transmitted over PCIe; counters of the driver, which may begin again at 0.",
-        mapped("network.io.direction", lambda gpu: gpu.pcie_bytes),
+        mapped(named("network.io.direction"), lambda gpu: gpu.pcie_bytes),
         attributes=("hw.id", "network.io.direction"),
     ),
     Metric(
@@ -69,7 +66,7 @@ DEPTH: tuple[Metric[GpuSnapshot], ...] = (
         "counter",
         "By",
         "Bytes of data received and transmitted over all NVLinks.",
-        mapped("network.io.direction", lambda gpu: gpu.nvlink_bytes),
+        mapped(named("network.io.direction"), lambda gpu: gpu.nvlink_bytes),
         attributes=("hw.id", "network.io.direction"),
         note="hw.gpu.io is what goes to the host.",
     ),
@@ -87,7 +84,7 @@ DEPTH: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "{level}",
         "Generation and width of the PCIe link now, and the highest that GPU and slot can have together.",
-        mapped("otel_llm.gpu.link.property", lambda gpu: gpu.pcie_link),
+        mapped(named("otel_llm.gpu.link.property"), lambda gpu: gpu.pcie_link),
         attributes=("hw.id", "otel_llm.gpu.link.property"),
         note="No convention has properties of a bus; a link that came up narrower costs bandwidth silently.",
     ),
@@ -96,7 +93,7 @@ DEPTH: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "W",
         "Least, mean and greatest of the driver's own samples of the board's power since the last reading.",
-        several("otel_llm.statistic", _spread("power")),
+        mapped(named("otel_llm.statistic"), _spread("power")),
         attributes=("hw.id", "otel_llm.statistic"),
         note=_SAMPLED,
     ),
@@ -105,7 +102,7 @@ DEPTH: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "1",
         "Least, mean and greatest of the driver's own samples of how busy the GPU was since the last reading.",
-        several("otel_llm.statistic", _spread("utilization")),
+        mapped(named("otel_llm.statistic"), _spread("utilization")),
         attributes=("hw.id", "otel_llm.statistic"),
         note=_SAMPLED,
     ),
@@ -114,7 +111,7 @@ DEPTH: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "1",
         "Least, mean and greatest of the driver's own samples of how busy the memory controller was since the last reading.",
-        several("otel_llm.statistic", _spread("memory_controller_utilization")),
+        mapped(named("otel_llm.statistic"), _spread("memory_controller_utilization")),
         attributes=("hw.id", "otel_llm.statistic"),
         note=_SAMPLED,
     ),
@@ -150,7 +147,7 @@ DEPTH: tuple[Metric[GpuSnapshot], ...] = (
         "counter",
         "s",
         "Time that the agent spent in the driver, by group of questions: single calls, field values, performance monitor, samples, processes, MIG instances.",
-        mapped("otel_llm.gpu.questions", lambda gpu: gpu.waited_s),
+        mapped(named("otel_llm.gpu.questions"), lambda gpu: gpu.waited_s),
         attributes=("hw.id", "otel_llm.gpu.questions"),
         note="Conventions have no name for what a collecting agent costs its source.",
     ),

@@ -1,47 +1,42 @@
 """What goes wrong with a GPU: errors, lowered clocks, memory being replaced, what the driver asks for, and how often each event was met."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import chain
 
 from otel_agent.catalogue import Metric, Point
-from otel_agent.sources.gpu.points import attributes, mapped, several, states
+from otel_agent.sources.gpu.points import Series, flags, joined, mapped, named, series, states
 from otel_agent.sources.gpu.snapshot import FABRIC_STATES, RECOVERY_ACTIONS, GpuSnapshot
 
+_ERRORS = named("error.type", typed=True)
+_PCIE_ERRORS: Series[str] = series(lambda name: (("error.type", f"pcie_{name}"),), typed=True)
+_NVLINK_ERRORS: Series[str] = series(lambda name: (("error.type", f"nvlink_{name}"),), typed=True)
+_XIDS: Series[int] = series(lambda code: (("otel_llm.gpu.xid", str(code)),))
+_EVENTS = named("otel_llm.gpu.event")
 
-def _errors(snapshot: GpuSnapshot) -> Iterator[Point]:
+
+def _errors(snapshot: GpuSnapshot) -> Iterable[Point]:
+    found: list[Point] = []
     for gpu in snapshot.gpus:
-        counts = snapshot.counts.get(gpu.identity.id)
+        identity = gpu.identity.id
+        counts = snapshot.counts.get(identity)
         told = {
             "corrected": gpu.ecc_corrected,
             "uncorrected": gpu.ecc_uncorrected,
             "pcie_replay": gpu.pcie_replays,
             "xid": counts.kinds.get("xid") if counts else None,
         }
-        for name, count in told.items():
-            yield count, attributes(gpu.identity.id, True, ("error.type", name))
-        for bus, counted in (("pcie", gpu.pcie_errors), ("nvlink", gpu.nvlink_errors)):
-            for name, count in (counted or {}).items():
-                yield count, attributes(gpu.identity.id, True, ("error.type", f"{bus}_{name}"))
+        found += joined(_ERRORS[identity], told)
+        found += joined(_PCIE_ERRORS[identity], gpu.pcie_errors or {})
+        found += joined(_NVLINK_ERRORS[identity], gpu.nvlink_errors or {})
+    return found
 
 
-def _located(snapshot: GpuSnapshot) -> Iterator[Point]:
-    for gpu in snapshot.gpus:
-        for (where, kind), count in (gpu.ecc_located or {}).items():
-            yield (
-                count,
-                attributes(gpu.identity.id, False, ("otel_llm.gpu.memory.location", where), ("error.type", kind)),
-            )
+def _xids(snapshot: GpuSnapshot) -> Iterable[Point]:
+    return chain.from_iterable(joined(_XIDS[gpu], counts.xids) for gpu, counts in snapshot.counts.items())
 
 
-def _xids(snapshot: GpuSnapshot) -> Iterator[Point]:
-    for gpu, counts in snapshot.counts.items():
-        for code, count in counts.xids.items():
-            yield count, attributes(gpu, False, ("otel_llm.gpu.xid", str(code)))
-
-
-def _events(snapshot: GpuSnapshot) -> Iterator[Point]:
-    for gpu, counts in snapshot.counts.items():
-        for kind, count in counts.kinds.items():
-            yield count, attributes(gpu, False, ("otel_llm.gpu.event", kind))
+def _events(snapshot: GpuSnapshot) -> Iterable[Point]:
+    return chain.from_iterable(joined(_EVENTS[gpu], counts.kinds) for gpu, counts in snapshot.counts.items())
 
 
 HEALTH: tuple[Metric[GpuSnapshot], ...] = (
@@ -50,7 +45,7 @@ HEALTH: tuple[Metric[GpuSnapshot], ...] = (
         "updowncounter",
         "1",
         "Why the clocks are lower than they could be: 1 for each reason that holds now, 0 for the others.",
-        mapped("otel_llm.reason", lambda gpu: gpu.throttle),
+        flags("otel_llm.reason", lambda gpu: gpu.throttle),
         attributes=("hw.id", "otel_llm.reason"),
         note="No convention has reasons for lowered clocks.",
     ),
@@ -59,7 +54,7 @@ HEALTH: tuple[Metric[GpuSnapshot], ...] = (
         "counter",
         "s",
         "Time in which a reason held the clocks down since the driver was loaded.",
-        mapped("otel_llm.reason", lambda gpu: gpu.throttle_time_s),
+        mapped(named("otel_llm.reason"), lambda gpu: gpu.throttle_time_s),
         attributes=("hw.id", "otel_llm.reason"),
         note="No convention has reasons for lowered clocks.",
     ),
@@ -94,7 +89,10 @@ HEALTH: tuple[Metric[GpuSnapshot], ...] = (
         "counter",
         "{error}",
         "Errors of memory by where they were: in the device memory (dram) or inside the chip (sram); since the driver was loaded.",
-        _located,
+        mapped(
+            series(lambda place: (("otel_llm.gpu.memory.location", place[0]), ("error.type", place[1]))),
+            lambda gpu: gpu.ecc_located,
+        ),
         attributes=("hw.id", "otel_llm.gpu.memory.location", "error.type"),
         note="As values of error.type on hw.errors, beside their sums, they would be counted twice.",
     ),
@@ -103,7 +101,7 @@ HEALTH: tuple[Metric[GpuSnapshot], ...] = (
         "counter",
         "{error}",
         "Errors of memory since the board was made.",
-        mapped("error.type", lambda gpu: gpu.ecc_lifetime),
+        mapped(named("error.type"), lambda gpu: gpu.ecc_lifetime),
         attributes=("hw.id", "error.type"),
         note="hw.errors counts from the loading of the driver, as energy does.",
     ),
@@ -112,7 +110,7 @@ HEALTH: tuple[Metric[GpuSnapshot], ...] = (
         "updowncounter",
         "{page}",
         "Pages of memory given up, by the kind of error; on GPUs before Ampere.",
-        mapped("error.type", lambda gpu: gpu.retired_pages),
+        mapped(named("error.type"), lambda gpu: gpu.retired_pages),
         attributes=("hw.id", "error.type"),
         note="No convention has repairs of memory.",
     ),
@@ -121,7 +119,7 @@ HEALTH: tuple[Metric[GpuSnapshot], ...] = (
         "updowncounter",
         "{row}",
         "Rows of memory replaced by spare ones, by the kind of error; on GPUs since Ampere.",
-        mapped("error.type", lambda gpu: gpu.remapped_rows),
+        mapped(named("error.type"), lambda gpu: gpu.remapped_rows),
         attributes=("hw.id", "error.type"),
         note="No convention has repairs of memory.",
     ),
@@ -130,7 +128,7 @@ HEALTH: tuple[Metric[GpuSnapshot], ...] = (
         "updowncounter",
         "{bank}",
         "Banks of memory by how many spare rows they have left.",
-        mapped("otel_llm.spare", lambda gpu: gpu.remap_banks),
+        mapped(named("otel_llm.spare"), lambda gpu: gpu.remap_banks),
         attributes=("hw.id", "otel_llm.spare"),
         note="No convention has repairs of memory.",
     ),
@@ -139,13 +137,13 @@ HEALTH: tuple[Metric[GpuSnapshot], ...] = (
         "updowncounter",
         "1",
         "Replacement of faulty memory: 1 where it waits for a reset (pending; on GPUs before Ampere pages_pending), or where it failed (failed).",
-        several(
+        flags(
             "otel_llm.state",
-            lambda gpu: (
-                ("pending", gpu.row_remap_pending),
-                ("failed", gpu.row_remap_failed),
-                ("pages_pending", gpu.retired_pending),
-            ),
+            lambda gpu: {
+                "pending": gpu.row_remap_pending,
+                "failed": gpu.row_remap_failed,
+                "pages_pending": gpu.retired_pending,
+            },
         ),
         attributes=("hw.id", "otel_llm.state"),
         note="hw.status sums it up as degraded and predicted_failure; which of several causes it was has no name.",

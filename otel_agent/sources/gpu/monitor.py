@@ -31,8 +31,10 @@ ACTIVITY: Mapping[int, str] = {
 # Mebibytes a second.
 THROUGHPUT: Mapping[int, str] = {20: "pcie.transmit", 21: "pcie.receive", 60: "nvlink.receive", 61: "nvlink.transmit"}
 
+_INFINITE = float("inf")
 _HEAD = struct.Struct("=IIQQ")  # version, count, the two samples
 _METRIC = struct.Struct("=IId24x")  # number, status, value, words
+_TOLD = struct.Struct("=4xId24x")  # of it, what the driver answers
 
 
 class Monitor:
@@ -44,9 +46,11 @@ class Monitor:
         self._taken_s: float | None = None
         asked = (*ACTIVITY, *THROUGHPUT)
         self._blank = b"".join(_METRIC.pack(number, 999, 0.0) for number in asked)
-        self._buffer = ctypes.create_string_buffer(_HEAD.size + len(self._blank))
+        self._answered = bytearray(_HEAD.size + len(self._blank))
+        self._metrics = memoryview(self._answered)[_HEAD.size :]
+        self._buffer = (ctypes.c_char * len(self._answered)).from_buffer(self._answered)
         self._count = len(asked)
-        self._key = ("nvmlGpmSampleGet", instance)
+        self._key, self._metrics_key = ("nvmlGpmSampleGet", instance), ("nvmlGpmMetricsGet", instance)
 
     def read(self, inquiry: Inquiry, now_s: float) -> tuple[dict[str, float] | None, dict[str, float] | None]:
         """Return the shares of time and the bytes a second since the last reading; None before the second one, and where there is no monitor."""
@@ -85,15 +89,19 @@ class Monitor:
 
     def _between(self, inquiry: Inquiry) -> tuple[dict[str, float] | None, dict[str, float] | None]:
         (_, earlier), (_, newer) = self._samples
-        asked = _HEAD.pack(1, self._count, earlier, newer) + self._blank
-        ctypes.memmove(self._buffer, asked, len(asked))
-        if not inquiry.call("nvmlGpmMetricsGet", self._buffer, key=("nvmlGpmMetricsGet", self._instance)):
+        _HEAD.pack_into(self._answered, 0, 1, self._count, earlier, newer)
+        self._metrics[:] = self._blank
+        if not inquiry.call("nvmlGpmMetricsGet", self._buffer, key=self._metrics_key):
             return None, None
-        told = {
-            number: value
-            for number, status, value in _METRIC.iter_unpack(self._buffer.raw[_HEAD.size :])
-            if status == 0 and 0 <= value < float("inf")
+        told = list(_TOLD.iter_unpack(self._metrics))
+        shares = {
+            name: value / 100
+            for name, (status, value) in zip(ACTIVITY.values(), told, strict=False)
+            if status == 0 and 0 <= value <= 100
         }
-        shares = {name: told[number] / 100 for number, name in ACTIVITY.items() if told.get(number, 101) <= 100}
-        rates = {name: told[number] * 2**20 for number, name in THROUGHPUT.items() if number in told}
+        rates = {
+            name: value * 2**20
+            for name, (status, value) in zip(THROUGHPUT.values(), told[len(ACTIVITY) :], strict=True)
+            if status == 0 and 0 <= value < _INFINITE
+        }
         return shares or None, rates or None

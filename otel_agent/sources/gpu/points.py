@@ -1,21 +1,56 @@
 """How rows of GPUs become points: one series a GPU, several, or one for each part of a partitioned GPU.
 
-Attributes are made once for each series and shared by all readings; nobody may change them.
+Attributes are made once for each series and shared by all readings, and so are the points of what is only on or off; nobody may change them.
+There are hundreds of points to a GPU: values meet their attributes in `zip` and `map`, without a step of the interpreter for each.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from typing import Generic, TypeVar
 
-from otel_agent.catalogue import Point
+from otel_agent.catalogue import Attributes, Point
 from otel_agent.sources.gpu.snapshot import GpuInstance, GpuReading, GpuSnapshot
 
-Value = float | bool | None
+K = TypeVar("K")
+V = TypeVar("V")
 Rows = Callable[[GpuSnapshot], Iterable[Point]]
-REMEMBERED = 16_384  # series of 64 GPUs, and some that came and went
+REMEMBERED = (
+    1024  # GPUs, or MIG devices, or processes of one GPU: more than there are at once, of those that come and go
+)
 
 
-@lru_cache(REMEMBERED)
-def attributes(gpu: str, typed: bool = False, *more: tuple[str, str]) -> Mapping[str, str]:
+class Made(dict[K, V], Generic[K, V]):
+    """What is made when it is first asked for, and kept; all of it is forgotten when it has become too much."""
+
+    def __init__(self, make: Callable[[K], V]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: K) -> V:
+        if len(self) >= REMEMBERED:
+            self.clear()
+        made = self[key] = self._make(key)
+        return made
+
+
+Series = Made[str, Made[K, Attributes]]  # attributes by the id of the GPU, and by what tells its series apart
+
+
+def series(more: Callable[[K], Iterable[tuple[str, str]]], *, typed: bool = False) -> Series[K]:
+    """Return the attributes of every series of a row; `more` are those beside the GPU's id."""
+    return Made(lambda gpu: Made(lambda key: attributes(gpu, typed, *more(key))))
+
+
+def named(key: str, *, typed: bool = False) -> Series[str]:
+    """Return the attributes of every series of a row where one attribute tells them apart."""
+    return series(lambda name: ((key, name),), typed=typed)
+
+
+def joined(own: Made[K, Attributes], told: Mapping[K, float | None]) -> Iterable[Point]:
+    """Return the points of one GPU: each value with the attributes of its series."""
+    return zip(told.values(), map(own.__getitem__, told))  # noqa: B905 - both are as long as what is told
+
+
+def attributes(gpu: str, typed: bool = False, *more: tuple[str, str]) -> Attributes:
     """Return the attributes of one series; `typed` says that the convention asks for the type of hardware, too."""
     return {"hw.id": gpu} | ({"hw.type": "gpu"} if typed else {}) | dict(more)
 
@@ -27,45 +62,74 @@ def described(gpu: str, told: Mapping[str, str | int | None]) -> Mapping[str, st
 
 def one(value: Callable[[GpuReading], float | None], *, typed: bool = False) -> Rows:
     """Make the points of a row that has one series a GPU."""
-    return lambda snapshot: [(value(gpu), attributes(gpu.identity.id, typed)) for gpu in snapshot.gpus]
+    known = Made[str, Attributes](lambda gpu: attributes(gpu, typed))
+    return lambda snapshot: [(value(gpu), known[gpu.identity.id]) for gpu in snapshot.gpus]
 
 
-def several(key: str, values: Callable[[GpuReading], Iterable[tuple[str, Value]]], *, typed: bool = False) -> Rows:
-    """Make the points of a row that has a series for each value of one attribute."""
-    return lambda snapshot: [
-        (None if value is None else +value, attributes(gpu.identity.id, typed, (key, name)))  # a flag is 1 or 0
-        for gpu in snapshot.gpus
-        for name, value in values(gpu)
-    ]
-
-
-def mapped(key: str, values: Callable[[GpuReading], Mapping[str, Value] | None], *, typed: bool = False) -> Rows:
+def mapped(known: Series[K], values: Callable[[GpuReading], Mapping[K, float | None] | None]) -> Rows:
     """Make the points of a row that has a series for each entry of a mapping, none where there is no mapping."""
-    return several(key, lambda gpu: (values(gpu) or {}).items(), typed=typed)
+
+    def points(snapshot: GpuSnapshot) -> Iterable[Point]:
+        found: list[Point] = []
+        for gpu in snapshot.gpus:
+            told = values(gpu)
+            if told:
+                found += joined(known[gpu.identity.id], told)
+        return found
+
+    return points
+
+
+def flags(key: str, values: Callable[[GpuReading], Mapping[str, bool | None] | None]) -> Rows:
+    """Make the points of what is on (1) or off (0), none where it is not known."""
+    known = Made[str, Made[tuple[str, bool | None], Point]](lambda gpu: Made(lambda flag: _flag(gpu, key, *flag)))
+
+    def points(snapshot: GpuSnapshot) -> Iterable[Point]:
+        found: list[Point] = []
+        for gpu in snapshot.gpus:
+            told = values(gpu)
+            if told:
+                found += map(known[gpu.identity.id].__getitem__, told.items())
+        return found
+
+    return points
+
+
+def _flag(gpu: str, key: str, name: str, on: bool | None) -> Point:
+    return None if on is None else int(on), attributes(gpu, False, (key, name))
 
 
 def states(key: str, known: Iterable[str], state: Callable[[GpuReading], str | None], *, typed: bool = False) -> Rows:
     """Make the points of a state: 1 for the one that holds, 0 for the others, none where it is not known."""
     names = tuple(known)
+    made = Made[str, Made[str, tuple[Point, ...]]](
+        lambda gpu: Made(
+            lambda holds: tuple((int(name == holds), attributes(gpu, typed, (key, name))) for name in names)
+        )
+    )
 
     def points(snapshot: GpuSnapshot) -> Iterable[Point]:
+        found: list[Point] = []
         for gpu in snapshot.gpus:
             holds = state(gpu)
             if holds is not None:
-                for name in names:
-                    yield int(name == holds), attributes(gpu.identity.id, typed, (key, name))
+                found += made[gpu.identity.id][holds]
+        return found
 
     return points
 
 
 def with_parts(whole: Callable[[GpuReading], float | None], part: Callable[[GpuInstance], float | None]) -> Rows:
     """Make the points of a row that has one series a GPU, and one for each of its instances."""
+    known = Made[str, Attributes](attributes)
 
     def points(snapshot: GpuSnapshot) -> Iterable[Point]:
+        found: list[Point] = []
         for gpu in snapshot.gpus:
-            yield whole(gpu), attributes(gpu.identity.id)
-            for instance in gpu.instances:
-                yield part(instance), attributes(instance.uuid)
+            found.append((whole(gpu), known[gpu.identity.id]))
+            if gpu.instances:
+                found += [(part(instance), known[instance.uuid]) for instance in gpu.instances]
+        return found
 
     return points
 
@@ -74,14 +138,14 @@ def mapped_with_parts(
     keys: tuple[str, ...], values: Callable[[GpuReading | GpuInstance], Mapping[str, float] | None]
 ) -> Rows:
     """Make the points of a mapping that GPUs and their instances have; a name with dots gives one value for each of several keys."""
+    known: Series[str] = series(lambda name: zip(keys, (name,) if len(keys) == 1 else name.split("."), strict=True))
 
     def points(snapshot: GpuSnapshot) -> Iterable[Point]:
+        found: list[Point] = []
         for gpu in snapshot.gpus:
-            holders: list[tuple[str, GpuReading | GpuInstance]] = [(gpu.identity.id, gpu)]
-            holders += [(part.uuid, part) for part in gpu.instances]
-            for identity, holder in holders:
-                for name, value in (values(holder) or {}).items():
-                    names = (name,) if len(keys) == 1 else tuple(name.split("."))
-                    yield value, attributes(identity, False, *zip(keys, names, strict=True))
+            found += joined(known[gpu.identity.id], values(gpu) or {})
+            for part in gpu.instances:
+                found += joined(known[part.uuid], values(part) or {})
+        return found
 
     return points

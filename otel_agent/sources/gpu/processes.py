@@ -5,16 +5,21 @@ so; it never guesses.
 """
 
 import ctypes
+import os
 import re
 import struct
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from otel_agent.sources.gpu.library import OUTDATED, Inquiry, known
 from otel_agent.sources.gpu.snapshot import GpuProcess
 
-LISTS: Mapping[str, str] = {"Compute": "compute", "Graphics": "graphics", "MPSCompute": "mps"}
+# The driver's lists, with the function for each, newest version first.
+LISTS: Mapping[str, tuple[str, ...]] = {
+    kind: tuple(f"nvmlDeviceGet{name}RunningProcesses{version}" for version in ("_v3", "_v2"))
+    for kind, name in (("compute", "Compute"), ("graphics", "Graphics"), ("mps", "MPSCompute"))
+}
 PROCESSES_MAX = 64  # of one GPU with series of their own, those with most memory first; all are counted
 ROOM = 256  # processes whose use of a GPU is asked for at once
 PIDS = 2**22  # as many as the kernel has
@@ -34,22 +39,21 @@ class People:
         self._proc = str(proc)
         self._containers: dict[tuple[int, bytes], str | None] = {}
 
-    def named(self, process: GpuProcess) -> GpuProcess:
-        """Return the process with its name and its container, where it can be seen from here."""
-        stat = _bytes(f"{self._proc}/{process.pid}/stat", STAT_MAX)
+    def of(self, pid: int) -> tuple[str | None, str | None]:
+        """Return the name of a process and its container, where it can be seen from here."""
+        stat = _bytes(f"{self._proc}/{pid}/stat", STAT_MAX)
         before, _, after = stat.rpartition(b")")
-        name = before.partition(b"(")[2].decode("utf-8", "replace")
-        rest = after.split()
-        if not stat or len(rest) < 20:  # gone meanwhile, or of a pid namespace that is not ours
-            return process
-        key = process.pid, rest[19]  # the time at which it started tells it from a later one with its number
+        rest = after.split(maxsplit=20)
+        if len(rest) < 20:  # gone meanwhile, or of a pid namespace that is not ours
+            return None, None
+        key = pid, rest[19]  # the time at which it started tells it from a later one with its number
         if key not in self._containers:
             if len(self._containers) >= REMEMBERED:
                 self._containers.clear()
             self._containers[key] = container_of(
-                _bytes(f"{self._proc}/{process.pid}/cgroup", CGROUP_MAX).decode("utf-8", "replace")
+                _bytes(f"{self._proc}/{pid}/cgroup", CGROUP_MAX).decode("utf-8", "replace")
             )
-        return replace(process, name=name or None, container_id=self._containers[key])
+        return before.partition(b"(")[2].decode("utf-8", "replace") or None, self._containers[key]
 
 
 def container_of(cgroup: str) -> str | None:
@@ -63,11 +67,20 @@ def container_of(cgroup: str) -> str | None:
 
 
 def _bytes(path: str, most: int) -> bytes:
+    """Return the beginning of a file, by the kernel's calls alone: Python's file objects cost several times the reading."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - Path costs as much as the reading
-            return file.read(most)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    found = b""
+    try:
+        while part := os.read(file, most - len(found)):
+            found += part
+    except OSError:  # the process ended meanwhile
+        return b""
+    finally:
+        os.close(file)
+    return found
 
 
 class Use:
@@ -75,22 +88,17 @@ class Use:
 
     def __init__(self) -> None:
         self._last: int | None = None
-        self._room = ctypes.create_string_buffer(ROOM * _USE.size)
-        self._count = ctypes.c_uint()
+        self._answered = bytearray(ROOM * _USE.size)
+        self._room = (ctypes.c_char * len(self._answered)).from_buffer(self._answered)
+        self._count, self._since = ctypes.c_uint(), ctypes.c_ulonglong()
+        self._counted = ctypes.byref(self._count)
 
     def read(self, inquiry: Inquiry) -> dict[int, float]:
         """Return the share of time in which kernels of each process ran; none before the second reading."""
-        since, self._count.value = self._last, ROOM
-        told = inquiry.call(
-            "nvmlDeviceGetProcessUtilization",
-            inquiry.handle,
-            self._room,
-            ctypes.byref(self._count),
-            ctypes.c_ulonglong(since or 0),
-        )
-        entries = (
-            list(_USE.iter_unpack(memoryview(self._room)[: min(self._count.value, ROOM) * _USE.size])) if told else []
-        )
+        since = self._last
+        self._since.value, self._count.value = since or 0, ROOM
+        told = inquiry.call("nvmlDeviceGetProcessUtilization", inquiry.handle, self._room, self._counted, self._since)
+        entries = _entries(_USE, self._answered, self._count.value) if told else []
         if entries:
             self._last = max(entry[1] for entry in entries)
         elif since is None:
@@ -108,12 +116,17 @@ class Listed:
     """The processes of one device, from the driver's lists."""
 
     def __init__(self) -> None:
-        self._room = 64
-        self._buffer = ctypes.create_string_buffer(self._room * _ENTRY.size)
         self._count = ctypes.c_uint()
+        self._counted = ctypes.byref(self._count)
+        self._make_room(64)
+
+    def _make_room(self, processes: int) -> None:
+        self._answered = bytearray(processes * _ENTRY.size)
+        self._room = (ctypes.c_char * len(self._answered)).from_buffer(self._answered)
+        self._most = processes
 
     def read(
-        self, inquiry: Inquiry, people: People, use: Mapping[int, float] | None = None
+        self, inquiry: Inquiry, people: People, use: Mapping[int, float] = MappingProxyType({})
     ) -> tuple[GpuProcess, ...] | None:
         """Join the lists; None where the driver gives none of them.
 
@@ -123,8 +136,8 @@ class Listed:
         memory: dict[tuple[int, int, int], int | None] = {}
         kinds: dict[int, list[str]] = {}
         told = False
-        for name, kind in LISTS.items():
-            listed = self._list(inquiry, name)
+        for kind, functions in LISTS.items():
+            listed = self._list(inquiry, functions)
             told = told or listed is not None
             for pid, used, gpu_instance, compute_instance in listed or ():
                 key = (pid, gpu_instance, compute_instance)
@@ -137,27 +150,32 @@ class Listed:
         for (pid, *_), amount in memory.items():
             before = total.get(pid)
             total[pid] = amount if before is None else before + (amount or 0)
-        return tuple(
-            people.named(GpuProcess(pid, None, amount, (use or {}).get(pid), kinds=tuple(kinds[pid])))
-            for pid, amount in sorted(total.items())
-        )
+        found = []
+        for pid, amount in sorted(total.items()):
+            name, container = people.of(pid)
+            found.append(GpuProcess(pid, name, amount, use.get(pid), container, tuple(kinds[pid])))
+        return tuple(found)
 
-    def _list(self, inquiry: Inquiry, name: str) -> list[tuple[int, int, int, int]] | None:
-        for version in ("_v3", "_v2"):
+    def _list(self, inquiry: Inquiry, functions: Iterable[str]) -> list[tuple[int, ...]] | None:
+        for function in functions:
             for _ in range(3):  # more may come between being told how many there are and asking again
-                self._count.value = self._room
-                function = f"nvmlDeviceGet{name}RunningProcesses{version}"
-                if inquiry.call(function, inquiry.handle, ctypes.byref(self._count), self._buffer):
-                    filled = min(self._count.value, self._room) * _ENTRY.size
-                    return list(_ENTRY.iter_unpack(memoryview(self._buffer)[:filled]))
+                self._count.value = self._most
+                if inquiry.call(function, inquiry.handle, self._counted, self._room):
+                    return _entries(_ENTRY, self._answered, self._count.value)
                 if inquiry.code != _INSUFFICIENT_SIZE or self._count.value > PIDS:
                     break
-                self._room = max(self._room, 2 * self._count.value)
-                self._buffer = ctypes.create_string_buffer(self._room * _ENTRY.size)
+                self._make_room(max(self._most, 2 * self._count.value))
             if inquiry.code not in OUTDATED:
                 return None
         return None
 
 
+def _entries(layout: struct.Struct, room: bytearray, count: int) -> list[tuple[int, ...]]:
+    """Return as many entries as the driver says it has put into the room, if they fit."""
+    return list(layout.iter_unpack(memoryview(room)[: count * layout.size])) if count else []
+
+
 def _most(one: int | None, other: int | None) -> int | None:
-    return max((value for value in (one, other) if value is not None), default=None)
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)

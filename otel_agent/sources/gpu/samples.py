@@ -5,21 +5,23 @@ GPUs have none.
 """
 
 import ctypes
-import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from otel_agent.sources.gpu.fields import decoded
 from otel_agent.sources.gpu.library import Inquiry
 from otel_agent.sources.gpu.snapshot import Spread
 
-# NVML_*_SAMPLES: the name of the fact, its scale to base units, the highest value that can be.
+# NVML_*_SAMPLES: the name of the fact, its scale to base units, and the highest value that can be, which "not available" is above.
 KINDS: Mapping[int, tuple[str, float, float]] = {
-    0: ("power", 1e-3, 1e5),
-    1: ("utilization", 1e-2, 1.0),
-    2: ("memory_controller_utilization", 1e-2, 1.0),
+    0: ("power", 1e-3, 1e8),
+    1: ("utilization", 1e-2, 100),
+    2: ("memory_controller_utilization", 1e-2, 100),
 }
 ROOM = 512  # the driver keeps about 120 of each
-_SAMPLE = struct.Struct("=QQ")  # microseconds since the epoch, value
+_SIZE = 16  # of a sample: microseconds since the epoch, value
+# How the value lies in a sample, by nvmlValueType_t.
+_FLOAT = 0
+_INTEGERS: Mapping[int, Literal["I", "Q", "q", "i", "H"]] = {1: "I", 2: "Q", 3: "Q", 4: "q", 5: "i", 6: "H"}
 
 
 class Sampled:
@@ -27,42 +29,50 @@ class Sampled:
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}
-        self._room = ctypes.create_string_buffer(ROOM * _SAMPLE.size)
-        self._count, self._kind = ctypes.c_uint(), ctypes.c_uint()
+        samples = bytearray(ROOM * _SIZE)
+        self._room = (ctypes.c_char * len(samples)).from_buffer(samples)
+        whole = memoryview(samples)
+        self._views = {kind: whole.cast(layout) for kind, layout in _INTEGERS.items()} | {_FLOAT: whole.cast("d")}
+        self._times = whole.cast("Q")
+        self._since, self._count, self._kind = ctypes.c_ulonglong(), ctypes.c_uint(), ctypes.c_uint()
+        self._answers = ctypes.byref(self._kind), ctypes.byref(self._count), self._room
+        self._questions = {number: ("nvmlDeviceGetSamples", number) for number in KINDS}
 
     def read(self, inquiry: Inquiry) -> dict[str, Spread] | None:
         """Return a spread for each fact that has new samples; None before the second reading, since what was before the first is not its own."""
         found: dict[str, Spread] = {}
         for number, (name, scale, highest) in KINDS.items():
             since = self._last.get(number)
-            entries = self._since(inquiry, number, since or 0)
-            if entries:
-                self._last[number] = max(at for at, _ in entries)
-            if since is None or not entries:
+            count = self._ask(inquiry, number, since or 0)
+            if not count:
                 continue
-            kind = self._kind.value
-            values = [
-                value * scale
-                for at, raw in entries
-                if at > since and (value := decoded(kind, raw)) is not None and 0 <= value * scale <= highest
-            ]
+            times = self._times[: 2 * count : 2]
+            self._last[number] = max(times)
+            if since is None:
+                continue
+            values = self._values(count)
+            if times[0] <= since:  # they come in order of time
+                values = [value for at, value in zip(times, values, strict=False) if at > since]
+            low, high = min(values, default=0), max(values, default=0)
+            if self._kind.value == _FLOAT or low < 0 or high > highest:
+                values = [value for value in values if 0 <= value <= highest]
+                low, high = min(values, default=0), max(values, default=0)
             if values:
-                found[name] = Spread(min(values), sum(values) / len(values), max(values))
+                found[name] = Spread(low * scale, sum(values) / len(values) * scale, high * scale)
         return found or None
 
-    def _since(self, inquiry: Inquiry, number: int, since: int) -> list[tuple[int, int]]:
-        self._count.value = ROOM
+    def _ask(self, inquiry: Inquiry, number: int, since: int) -> int:
+        """Return how many samples the driver has put into the room."""
+        self._since.value, self._count.value = since, ROOM
         told = inquiry.call(
-            "nvmlDeviceGetSamples",
-            inquiry.handle,
-            number,
-            ctypes.c_ulonglong(since),
-            ctypes.byref(self._kind),
-            ctypes.byref(self._count),
-            self._room,
-            key=("nvmlDeviceGetSamples", number),
+            "nvmlDeviceGetSamples", inquiry.handle, number, self._since, *self._answers, key=self._questions[number]
         )
-        if not told:
-            return []
-        room = memoryview(self._room)[: min(self._count.value, ROOM) * _SAMPLE.size]
-        return list(_SAMPLE.iter_unpack(room))
+        return min(self._count.value, ROOM) if told else 0
+
+    def _values(self, count: int) -> Sequence[float]:
+        """Return what is in the room, none where it is of a type to come."""
+        view = self._views.get(self._kind.value)
+        if view is None:
+            return ()
+        each = _SIZE // view.itemsize
+        return view[each // 2 : each * count : each].tolist()

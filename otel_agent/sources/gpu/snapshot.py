@@ -6,7 +6,8 @@ degrees Celsius, ratios from 0 to 1.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal, Self
 
 Status = Literal["ok", "degraded", "predicted_failure", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "degraded", "predicted_failure", "failed")
@@ -52,7 +53,7 @@ class GpuIdentity:
     serial: str | None = None
     firmware_version: str | None = None  # of the video BIOS
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The UUID, or the best that is known in its place; unique on this machine."""
         return self.uuid or self.pci_bus_id or f"index-{self.index}"
@@ -157,6 +158,13 @@ class GpuReading:
     waited_s: Mapping[str, float] | None = None  # time spent in the driver, by group of questions
     unsupported: tuple[str, ...] = ()  # questions that this GPU, or this driver, does not know
     refused: tuple[str, ...] = ()  # questions that this user may not ask
+
+    @classmethod
+    def telling(cls, facts: dict[str, Any]) -> Self:
+        """Return a reading that takes these facts over as they are; a constructor would set each of the sixty fields by a call."""
+        reading = cls.__new__(cls)
+        object.__setattr__(reading, "__dict__", facts)
+        return reading
 
     @property
     def status(self) -> Status:

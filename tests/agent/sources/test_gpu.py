@@ -92,6 +92,26 @@ def test_what_is_not_supported_is_asked_once_and_again_after_a_while(machine: Ma
     assert {"nvmlDeviceGetPerformanceState", "field 82"}.isdisjoint(told[2].unsupported)
 
 
+def test_what_hardly_moves_is_asked_once_a_minute(machine: Machine) -> None:
+    """Limits, modes, and the error counters of links, which a driver takes long to collect; what moves is asked each time."""
+    moved = f"{SINGLE}gpu.0.field.38=5\ngpu.0.field.178=7\ngpu.0.temperature_slowdown=80\ngpu.0.field.82=70\ngpu.0.temperature=60\n"
+
+    outcomes = machine.read(SINGLE, moved, moved, times=[1000, 1055, 1060])
+
+    gpus = [snapshot_of(outcome).gpus[0] for outcome in outcomes]
+    assert [(gpu.temperature_celsius, gpu.memory_temperature_celsius) for gpu in gpus] == [(54, 63), (60, 70), (60, 70)]
+    hardly_moving = [
+        (gpu.nvlink_errors or {}, gpu.pcie_errors or {}, gpu.temperature_limits_celsius or {}) for gpu in gpus
+    ]
+    assert [
+        (of_nvlink["crc_flit"], of_pcie["bad_dllp"], limits["slowdown"]) for of_nvlink, of_pcie, limits in hardly_moving
+    ] == [
+        (0, 0, 92),
+        (0, 0, 92),
+        (5, 7, 80),
+    ]
+
+
 def test_what_may_not_be_asked_is_told_apart(machine: Machine) -> None:
     [outcome] = machine.read(f"{SINGLE}gpu.0.error.nvmlDeviceGetProcessUtilization=4\n", whole=True)
 

@@ -12,9 +12,19 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    Gauge,
+    Metric,
+    MetricsData,
+    NumberDataPoint,
+    PeriodicExportingMetricReader,
+    ResourceMetrics,
+    ScopeMetrics,
+)
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from otel_agent.telemetry.ends import SeriesEnds
 from otel_agent.telemetry.exporters import metric_exporter
 from otel_agent.telemetry.instruments import Stamp
 
@@ -196,3 +206,23 @@ def test_points_carry_the_time_of_their_reading(sink, source):
         for point in metric.sum.data_points
     }
     assert times == {"cpu": TIME_NS}
+
+
+def one_export(*attributes):
+    """What the SDK hands over: one metric with a point for each of these objects."""
+    points = [NumberDataPoint(told, START_NS, TIME_NS, 1.5) for told in attributes]
+    metric = Metric("memory", "", "By", Gauge(points))
+    scope = ScopeMetrics(InstrumentationScope("plain"), [metric], "")
+    return MetricsData([ResourceMetrics(Resource({}), [scope], "")])
+
+
+def test_a_series_that_was_forgotten_and_came_back_in_between_is_the_same_series():
+    """Its attributes are another object then; closing it beside its new point would end what lives."""
+    ends = SeriesEnds(lambda: TIME_NS)
+    ends.closing(one_export({"container.id": "a"}, {"container.id": "b"}))
+    ends.accepted()
+
+    [closed] = ends.closing(one_export({"container.id": "a"}))
+    [point] = closed.scope_metrics[0].metrics[0].gauge.data_points
+    assert [attribute.value.string_value for attribute in point.attributes] == ["b"]
+    assert (point.flags, point.time_unix_nano, point.WhichOneof("value")) == (1, TIME_NS, None)
