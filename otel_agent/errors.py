@@ -10,6 +10,10 @@ class Unavailable(Exception):
         self.remedy = remedy
 
 
+class Follows(Unavailable):
+    """What this is made of is not read; the source that reads it says why, so that the log need not say it twice."""
+
+
 class ReadError(Exception):
     """This should work here, and did not this time."""
 

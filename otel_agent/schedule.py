@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from otel_agent.catalogue import Attributes, Metric, values
-from otel_agent.errors import ReadError, Unavailable
+from otel_agent.errors import Follows, ReadError, Unavailable
 
 State = Literal["starting", "ok", "failing", "stuck", "unavailable"]
 STATES: tuple[State, ...] = ("starting", "ok", "failing", "stuck", "unavailable")
@@ -76,6 +76,7 @@ class Worker:
         self._reading_since: float | None = None
         self._trouble: tuple[State, str, str] = ("starting", "", "")
         self._failures = 0
+        self._level = logging.WARNING  # at which the trouble is told
         self._said: str | None = None
         self._saying = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"source-{name}", daemon=True)
@@ -126,7 +127,7 @@ class Worker:
             try:
                 read = self._open()
             except Unavailable as error:
-                self._fail("unavailable", error.reason, error.remedy)
+                self._lack(error)
                 self._stopping.wait(pause_s)
                 pause_s = min(2 * pause_s, REOPEN_S[1])
                 continue
@@ -143,7 +144,7 @@ class Worker:
             try:
                 self._read_once(read)
             except Unavailable as error:
-                self._fail("unavailable", error.reason, error.remedy)
+                self._lack(error)
                 return
             except ReadError as error:
                 self._fail("failing", str(error), "")
@@ -164,8 +165,14 @@ class Worker:
         self._say("ok", "", "")
         self._on_publish(published)
 
-    def _fail(self, state: State, reason: str, remedy: str) -> None:
+    def _lack(self, error: Unavailable) -> None:
+        self._fail(
+            "unavailable", error.reason, error.remedy, logging.INFO if isinstance(error, Follows) else logging.WARNING
+        )
+
+    def _fail(self, state: State, reason: str, remedy: str, level: int = logging.WARNING) -> None:
         self._failures += 1
+        self._level = level
         self._reading_since, self._trouble = None, (state, reason, remedy)
         self._say(state, reason, remedy)
 
@@ -181,4 +188,5 @@ class Worker:
         if state == "ok":
             logger.info("%s: ok%s", self.name, " again" if before else "")
         else:
-            logger.warning("%s: %s: %s%s", self.name, state, reason, f" ({remedy})" if remedy else "")
+            level = logging.WARNING if state == "stuck" else self._level
+            logger.log(level, "%s: %s: %s%s", self.name, state, reason, f" ({remedy})" if remedy else "")

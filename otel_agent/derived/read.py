@@ -7,7 +7,7 @@ from typing import Any
 
 from otel_agent.derived.mismatch import Mismatch, Remembered, judge
 from otel_agent.derived.placement import Places, place
-from otel_agent.errors import Unavailable
+from otel_agent.errors import Follows
 from otel_agent.sources import Others
 
 INPUTS = ("gpu", "containers", "processes")
@@ -31,19 +31,19 @@ def open_placement(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], object] = time.sleep,
 ) -> Callable[[], PlacementSnapshot]:
-    """Return the reader; raises Unavailable where no GPU is read, for then there is nothing to place on."""
+    """Return the reader; raises Follows where no GPU is read, for then there is nothing to place on."""
     give_up = clock() + FIRST_S
     while clock() < give_up and not all(others.begun(name) for name in INPUTS):
         pause(POLL_S)
     if others.snapshot("gpu") is None:
-        raise Unavailable("no GPU is read, so there is nothing to place on", "see the source gpu")
+        raise Follows("no GPU is read, so there is nothing to place on", "see the source gpu")
     remembered = Remembered()
 
     def read() -> PlacementSnapshot:
         nonlocal remembered
         found: tuple[Any, ...] = tuple(others.snapshot(name) for name in INPUTS)
         if found[0] is None:
-            raise Unavailable("no GPU is read any more", "see the source gpu")
+            raise Follows("no GPU is read any more", "see the source gpu")
         places = place(*found)
         verdict, remembered = judge(remembered, places, idle_s)
         return PlacementSnapshot(places, verdict.now, verdict.begun, verdict.over)

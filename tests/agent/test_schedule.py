@@ -8,7 +8,7 @@ import pytest
 from waiting import until
 
 from otel_agent.catalogue import Metric
-from otel_agent.errors import ReadError, Unavailable
+from otel_agent.errors import Follows, ReadError, Unavailable
 from otel_agent.schedule import Worker
 
 ROWS = (Metric("system.thing", "gauge", "1", "What it is about.", lambda snapshot: [(snapshot, {})]),)
@@ -122,6 +122,24 @@ def test_unavailable_says_why_and_what_to_do_and_is_tried_again(start, caplog, m
     until(lambda: worker.health().state == "ok")
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         "thing: unavailable: no thing here (plug it in)"
+    ]
+
+
+def test_what_follows_from_another_source_is_no_second_warning(start, caplog):
+    caplog.set_level(logging.INFO)
+    answers = [Follows("no GPU is read", "see the source gpu"), ReadError("torn")]
+
+    def read():
+        if answers:
+            raise answers.pop(0)
+        return 1.0
+
+    worker = start(read, opened=lambda: read)
+    until(lambda: worker.health().state == "ok")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "thing: unavailable: no GPU is read (see the source gpu)"),
+        ("WARNING", "thing: failing: torn"),
+        ("INFO", "thing: ok again"),
     ]
 
 
