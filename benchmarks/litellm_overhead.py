@@ -3,8 +3,8 @@
     python benchmarks/litellm_overhead.py [--calls 60] [--rounds 9]
 
 In one process, alternating blocks of the same calls: nothing, `floor` (a bare span made current around the call and three
-histogram points), `by hand` (the same, with the attributes that ours gives its span, and in streams a point a chunk: what the
-SDK alone takes for what is recorded) and `ours`. LiteLLM's own times vary by more than what is measured, so it is timed once, with a custom
+histogram points), `by hand` (the same, with the attributes that ours gives its span, and in streams a point for every chunk:
+what the SDK alone takes for what is recorded) and `ours`. LiteLLM's own times vary by more than what is measured, so it is timed once, with a custom
 provider in this process that answers at once, and then its functions are replaced by ones that hand out the replies it
 made; the instrumentation sees no difference. Spans and points go through the SDK's batch processor and periodic reader
 to exporters that only count. Times are medians over rounds of (block - empty block of the same round), per call.
@@ -37,7 +37,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, set_span_in_context, use_span
 
 from otel_llm.litellm import LiteLLMInstrumentor
-from otel_llm.metrics import CHUNK, DURATION, TIME_PER_OUTPUT_CHUNK, TOKEN_USAGE, histogram
+from otel_llm.metrics import CHUNK, DURATION, TIME_PER_OUTPUT_CHUNK, TIME_TO_FIRST_CHUNK, TOKEN_USAGE, histogram
 
 CHUNKS = 32
 ARGUMENTS: dict[str, Any] = {
@@ -73,12 +73,18 @@ ANSWERED = {
     "gen_ai.usage.input_tokens": 11,
     "gen_ai.usage.output_tokens": CHUNKS,
 }
+STREAMED = {
+    "gen_ai.request.stream": True,
+    "gen_ai.response.time_to_first_chunk": 0.01,
+    "otel_llm.stream.end": "exhausted",
+}
 
 
 class Model(litellm.CustomLLM):
     """Answers at once, with usage."""
 
     def _reply(self, model_response: Any) -> Any:
+        model_response.model = "model"
         model_response.choices[0].message.content = "Paris"
         model_response.usage = litellm.Usage(prompt_tokens=11, completion_tokens=CHUNKS, total_tokens=11 + CHUNKS)
         return model_response
@@ -108,7 +114,10 @@ class Bench:
         self._tracer = self.tracers.get_tracer("floor")
         meter = self.meters.get_meter("floor")
         self._duration, self._tokens = histogram(meter, DURATION), histogram(meter, TOKEN_USAGE)
-        self._per_chunk = histogram(meter, TIME_PER_OUTPUT_CHUNK)
+        self._first_chunk, self._per_chunk = (
+            histogram(meter, TIME_TO_FIRST_CHUNK),
+            histogram(meter, TIME_PER_OUTPUT_CHUNK),
+        )
 
     def _points(self, span: Any, seconds: float) -> None:
         context = set_span_in_context(span)
@@ -130,10 +139,12 @@ class Bench:
         span = self._tracer.start_span("chat model", kind=SpanKind.CLIENT, attributes=ASKED)
         with use_span(span):
             chunks = await call()
-        span.set_attributes(ANSWERED)
+        span.set_attributes({**ANSWERED, **STREAMED} if chunks else ANSWERED)
         self._points(span, time.perf_counter() - started)
-        for _ in range(chunks or 0):
-            self._per_chunk.record(0.01, CHUNK_POINT, NO_SPAN)
+        if chunks:
+            self._first_chunk.record(0.01, POINT, set_span_in_context(span))
+            for _ in range(chunks - 1):
+                self._per_chunk.record(0.01, CHUNK_POINT, NO_SPAN)
         span.end()
 
     def floor(self, call: Callable[[], Any]) -> None:
@@ -162,9 +173,10 @@ async def async_call() -> None:
 
 
 async def async_stream() -> int:
+    chunks = 0
     async for _ in await litellm.acompletion(**ARGUMENTS, stream=True):
-        pass
-    return CHUNKS
+        chunks += 1
+    return chunks
 
 
 def measure(bench: Bench, loop: asyncio.AbstractEventLoop, call: Any, variant: str, calls: int) -> tuple[float, float]:

@@ -108,7 +108,8 @@ def current() -> "Invocation | None":
 
 def may_start() -> bool:
     """Whether a call made here is one of its own: telemetry is not suppressed, and no open invocation encloses it."""
-    return is_instrumentation_enabled() and current() is None
+    around = enclosing()
+    return (around is None or not around.is_open) and is_instrumentation_enabled()
 
 
 class Invocation:
@@ -128,20 +129,22 @@ class Invocation:
         self.started = perf_counter() if began is None else began[0]
         self.ended: Moment | None = None
         self._point: dict[str, Value] = telemetry.points.point_of(request)
+        around = otel_context.get_current()
         outer = outer_call(request.operation)
         self._is_covered = outer is not None
         if outer is not None:
             self.span: Span = outer
             outer.set_attributes(self._known())
-            self.context: Context = otel_context.set_value(_CURRENT, self)
+            self.context: Context = otel_context.set_value(_CURRENT, self, around)
             return
         self.span = telemetry.tracer.start_span(
             f"{request.operation} {request.model}" if request.model is not None else request.operation,
-            kind=SpanKind.CLIENT,
+            around,
+            SpanKind.CLIENT,
             attributes=telemetry.generations.rename(self._known()),
             start_time=began[1] if began is not None else None,
         )
-        context = otel_context.set_value(_CURRENT, self, set_span_in_context(self.span))
+        context = Context({**set_span_in_context(self.span, around), _CURRENT: self})
         self.context = mark(context, request.operation)
 
     def _known(self) -> dict[str, Value]:

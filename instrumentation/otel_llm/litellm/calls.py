@@ -71,7 +71,7 @@ def _sync_wrapper(original: Function, entry: Entry, arguments: Arguments) -> Fun
         started = _start(entry, arguments, args, kwargs)
         if started is None:
             return original(*args, **kwargs)
-        invocation = started.invocation
+        invocation, asked = started
         entered = invocation.enter()
         try:
             result = original(*args, **kwargs)
@@ -80,7 +80,7 @@ def _sync_wrapper(original: Function, entry: Entry, arguments: Arguments) -> Fun
             raise
         finally:
             invocation.leave(entered)
-        _finish(started, result)
+        _finish(entry, invocation, asked, result)
         return result
 
     return wrapper
@@ -100,7 +100,7 @@ async def _follow(
     started = _start(entry, arguments, args, kwargs)
     if started is None:
         return await call
-    invocation = started.invocation
+    invocation, asked = started
     token = invocation.enter()
     try:
         result = await call
@@ -109,36 +109,26 @@ async def _follow(
         raise
     finally:
         invocation.leave(token)
-    _finish(started, result)
+    _finish(entry, invocation, asked, result)
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Started:
-    invocation: Invocation
-    entry: Entry
-    asked: Asked
-
-
 @fault.guarded("start of a LiteLLM call")
-def _start(entry: Entry, arguments: Arguments, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Started | None:
+def _start(
+    entry: Entry, arguments: Arguments, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Invocation, Asked] | None:
     active = State.active
-    if active is None:
+    by_name = arguments(args, kwargs) if active is not None and may_start() else None
+    if active is None or by_name is None:
         return None
-    try:
-        by_name = arguments(args, kwargs) if may_start() else None
-        if by_name is None:
-            return None
-        request = entry.read_request(by_name, active.names)
-        request.parameters.update(read_identity(by_name, active.telemetry.settings))
-        request.parameters.update(attempt_attributes(by_name))
-        asked = Asked(by_name, not is_mock(by_name), request, active.telemetry)
-        invocation = Invocation(active.telemetry, request)
-        capture_input(active.telemetry.content, invocation.span, request, by_name)
-        return _Started(invocation, entry, asked)
-    except Exception as own:
-        fault.report("start of a LiteLLM call", own)
-        return None
+    telemetry = active.telemetry
+    request = entry.read_request(by_name, active.names)
+    request.parameters.update(read_identity(by_name, telemetry.settings))
+    request.parameters.update(attempt_attributes(by_name))
+    asked = Asked(by_name, not is_mock(by_name), request, telemetry)
+    invocation = Invocation(telemetry, request)
+    capture_input(telemetry.content, invocation.span, request, by_name)
+    return invocation, asked
 
 
 @fault.guarded("error of a LiteLLM call")
@@ -152,14 +142,13 @@ def _fail(invocation: Invocation, error: BaseException) -> None:
 
 
 @fault.guarded("reply of a LiteLLM call")
-def _finish(started: _Started, result: Any) -> None:
-    entry = started.entry
+def _finish(entry: Entry, invocation: Invocation, asked: Asked, result: Any) -> None:
     try:
-        if entry.follow is not None and entry.follow(result, started.invocation, started.asked):
+        if entry.follow is not None and entry.follow(result, invocation, asked):
             return
-        reply = entry.read_reply(result, started.asked)
-        capture_output(reply, result, started.asked.request)
+        reply = entry.read_reply(result, asked)
+        capture_output(reply, result, asked.request)
     except Exception as own:
         fault.report("reply of a LiteLLM call", own)
         reply = Reply()
-    started.invocation.complete(reply)
+    invocation.complete(reply)

@@ -10,7 +10,7 @@ from otel_llm.records import Reply, Request
 from otel_llm.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one a call: a frozen one takes three times as long to make
 class Asked:
     """What the reader of a reply may need of the call."""
 

@@ -33,9 +33,11 @@ def prompt_length(messages: object) -> int | None:
     """Characters of text in the messages; None where they are not a list, which is not iterated lest it be consumed."""
     if not isinstance(messages, list | tuple):
         return None
-    return sum(
-        content_length(m.get("content") if isinstance(m, dict) else getattr(m, "content", None)) for m in messages
-    )
+    length = 0
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else getattr(message, "content", None)
+        length += content_length(content)
+    return length
 
 
 def read_reply(response: object, asked: Asked) -> Reply:
@@ -67,18 +69,15 @@ def read_reply(response: object, asked: Asked) -> Reply:
             usage = combine((own.get("usage"),), provider, length > 0 or calls > 0)
         if usage is None and asked.settings.estimate_usage:
             usage = read_estimate(own.get("usage"))
-    return Reply(
-        id=text(own.get("id")),
-        model=text(hidden.get("provider_response_model")) or text(own.get("model")),
-        provider=provider,
-        finish_reasons=tuple(reasons),
-        usage=usage,
-        response_length=length,
-        tool_calls=calls,
-        cost=cost.read_cost(usage, asked, litellm_s, hidden.get("response_cost")),
-        engine=engine.engine_times(own.get("metrics")),
-        attributes=_attributes(own, hidden),
-    )
+    reply = Reply(text(own.get("id")), text(hidden.get("provider_response_model")) or text(own.get("model")), provider)
+    reply.finish_reasons = tuple(reasons)
+    reply.usage = usage
+    reply.response_length = length
+    reply.tool_calls = calls
+    reply.cost = cost.read_cost(usage, asked, litellm_s, hidden.get("response_cost"))
+    reply.engine = engine.engine_times(own.get("metrics"))
+    reply.attributes = _attributes(own, hidden)
+    return reply
 
 
 def read_error(error: BaseException) -> Reply:
@@ -106,11 +105,11 @@ def read_chunks(chunks: Sequence[object], provider: str | None, is_server: bool)
             if isinstance(reason, str):
                 index = chosen.get("index")
                 reasons[index if isinstance(index, int) else 0] = reason
-            delta = chosen.get("delta")
-            content = field(delta, "content")
+            said = fields_of(chosen.get("delta"))
+            content = said.get("content")
             if isinstance(content, str):
                 length += len(content)
-            tools = field(delta, "tool_calls")
+            tools = said.get("tool_calls")
             if tools:
                 calls.update((chosen.get("index"), field(tool, "index")) for tool in tools)
         usage = own.get("usage")
@@ -185,7 +184,8 @@ def _attributes(reply: Fields | None, hidden: Mapping[str, object]) -> dict[str,
             found[semconv.OPENAI_RESPONSE_SERVICE_TIER] = tier
         if fingerprint and isinstance(fingerprint, str):
             found[semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = fingerprint
-    overhead = engine.seconds(hidden.get("litellm_overhead_time_ms"))
+    took = hidden.get("litellm_overhead_time_ms")
+    overhead = engine.seconds(took) if took is not None else None
     if overhead is not None:
         found[semconv.LITELLM_OVERHEAD] = overhead
     return found

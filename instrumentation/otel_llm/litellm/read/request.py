@@ -71,7 +71,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, Callable[[object], Value | None]]]] = 
 
 def is_mock(arguments: Mapping[str, object]) -> bool:
     """Whether LiteLLM is told to make up the reply instead of asking a server."""
-    return any(arguments.get(name) is not None for name in ("mock_response", "mock_tool_calls"))
+    return arguments.get("mock_response") is not None or arguments.get("mock_tool_calls") is not None
 
 
 def read_request(operation: str, arguments: Mapping[str, object], names: Names) -> Request:

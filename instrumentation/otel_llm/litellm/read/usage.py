@@ -47,12 +47,11 @@ def combine(usages: Iterable[object], provider: str | None, has_output: bool) ->
             if found.cache_write_tokens is None:
                 found.cache_write_tokens = _larger(None, prompt.get("cache_creation_tokens"))
             _read_parts(prompt, _INPUT_PARTS, found)
-        if found.cache_read_tokens is None or found.cache_write_tokens is None:
+        beside = own if usage is own else getattr(usage, "__pydantic_extra__", None)
+        if beside and (found.cache_read_tokens is None or found.cache_write_tokens is None):
             # Anthropic's names, which LiteLLM carries over but for usages it passes on as they are.
-            found.cache_read_tokens = _larger(found.cache_read_tokens, _beside(usage, own, "cache_read_input_tokens"))
-            found.cache_write_tokens = _larger(
-                found.cache_write_tokens, _beside(usage, own, "cache_creation_input_tokens")
-            )
+            found.cache_read_tokens = _larger(found.cache_read_tokens, beside.get("cache_read_input_tokens"))
+            found.cache_write_tokens = _larger(found.cache_write_tokens, beside.get("cache_creation_input_tokens"))
         if completion is not None:
             if provider not in _REASONING_COUNTED_BY_LITELLM:
                 found.reasoning_tokens = _larger(found.reasoning_tokens, completion.get("reasoning_tokens"))
@@ -84,11 +83,6 @@ def _fields(thing: object) -> Mapping[str, Any] | None:
         return None
     own = thing if type(thing) is dict else getattr(thing, "__dict__", None)
     return own if type(own) is dict else None
-
-
-def _beside(usage: object, own: Mapping[str, Any], name: str) -> object:
-    extra = own if usage is own else getattr(usage, "__pydantic_extra__", None)
-    return extra.get(name) if extra else None
 
 
 def _read_parts(details: Mapping[str, Any], parts: tuple[tuple[str, str], ...], found: Usage) -> None:

@@ -35,17 +35,21 @@ class RouterTelemetry:
     instruments: RouterInstruments
 
 
-@fault.guarded("a Router's request")
-def current() -> "Routing | None":
-    """Return the open request that encloses this place in the program, if any."""
+def _enclosing() -> "Routing | None":
     found = otel_context.get_value(_ROUTING)
     # A task that a finished request left behind still carries its context.
     return found if isinstance(found, Routing) and found.is_open else None
 
 
+@fault.guarded("a Router's request")
+def current() -> "Routing | None":
+    """Return the open request that encloses this place in the program, if any."""
+    return _enclosing()
+
+
 def attempt_attributes(arguments: Mapping[str, Any]) -> dict[str, Value]:
     """Return what the Router decided about a call, from the call's arguments; nothing for a call that is no attempt of it."""
-    routing = current()
+    routing = _enclosing()
     if routing is None:
         return {}
     info = arguments.get("model_info")

@@ -43,13 +43,19 @@ class Listener(Protocol):
 
 def follow(stream: Any, invocation: Invocation, asked: Asked) -> bool:
     """Follow `stream` to its end, if it is one of LiteLLM's streams of chat or text completion."""
-    from litellm import CustomStreamWrapper  # long imported: it made the stream
-
-    if not isinstance(stream, CustomStreamWrapper):
+    if not isinstance(stream, _kind()):
         return False
     arrived = chat.Arrived(stream, asked, invocation)
     attach(stream, StreamRecorder(invocation, arrived.read), arrived.keep)
     return True
+
+
+@functools.cache
+def _kind() -> type:
+    from litellm import CustomStreamWrapper  # long imported, but an import statement takes its time in every call
+
+    kind: type = CustomStreamWrapper
+    return kind
 
 
 def attach(stream: Any, recorder: Listener, keep: Keep | None = None) -> None:
