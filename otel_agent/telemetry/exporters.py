@@ -33,7 +33,7 @@ class _Complete:
         self._closing = self._ends.closing(metrics_data)
         result: MetricExportResult = super().export(metrics_data, timeout_millis, **kwargs)  # type: ignore[misc]
         if result is MetricExportResult.SUCCESS:
-            self._ends.accepted(metrics_data)
+            self._ends.accepted()
             if self.failed:
                 logger.info("OTLP: %s answers again; %d exports of metrics were lost", self._target, self.failed)
             self.failed = 0

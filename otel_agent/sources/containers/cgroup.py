@@ -6,16 +6,16 @@ those of https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel
 https://docs.kernel.org/accounting/psi.html and proc_pid_net(5).
 """
 
-import functools
+import operator
 import os
 import re
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from otel_agent.sources.containers.files import Kept, Room, field, number, read, scaled, whole
+from otel_agent.sources.containers.files import Kept, Room, fields, named, number, read, scaled, whole
 from otel_agent.sources.containers.snapshot import Link, MainProcess, Resource, Stall, Traffic, Usage
 
 UNLIMITED = 2**60  # cgroup v1 writes "no limit" as the largest number of whole pages, near 2**63
@@ -25,12 +25,19 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _NO_INTERFACES = frozenset(b"lo tunl0 sit0 ip6tnl0 gre0 gretap0 erspan0 ip_vti0 ip6_vti0 ip6gre0 ifb0 ifb1".split())
 _NO_DEVICES = re.compile(r"(loop|ram|zram)\d+\Z")  # what they move is moved again, and counted, by the device below
 _RESOURCES: tuple[Resource, ...] = ("cpu", "memory", "io")
-_STALLS: tuple[Stall, ...] = ("some", "full")
+_STALLS: tuple[Stall, ...] = ("some", "full")  # each begins its line
 _PRESSURE = tuple(
-    (f"{resource}.pressure", tuple((f"{stall} avg10=".encode(), (resource, stall)) for stall in _STALLS))
-    for resource in _RESOURCES
+    (f"{resource}.pressure", {stall.encode(): (resource, stall) for stall in _STALLS}) for resource in _RESOURCES
 )
-_EVENTS = (b"max", b"oom", b"oom_kill")
+_LINK = operator.itemgetter(0, 8, 2, 10, 3, 11)  # columns of net/dev, in the order of Link
+_CPU_V2 = named("usage_usec", "user_usec", "system_usec", "nr_periods", "nr_throttled", "throttled_usec")
+_MEMORY_V2 = named("inactive_file", "anon", "pgfault", "pgmajfault")
+_EVENTS = ("max", "oom", "oom_kill")
+_EVENTS_V2 = named(*_EVENTS)
+_MODES_V1 = named("user", "system")
+_PERIODS_V1 = named("nr_periods", "nr_throttled", "throttled_time")
+_MEMORY_V1 = named("hierarchical_memory_limit", "total_inactive_file", "total_rss", "total_pgfault", "total_pgmajfault")
+_KILLS_V1 = named("oom_kill")
 _ENVIRON_CAP = 2**16
 LIMITS_S = 60.0  # limits change by hand, if ever: they are read this often
 
@@ -52,10 +59,13 @@ class _Box:
 
     told: bytes
     pid: int
+    proc: str  # the folder of its first process
     paths: Mapping[str, str]  # as the kernel names them, by controller; "" is v2
     folders: Mapping[str, str]  # as they are mounted here, by v1 controller
     files: Kept
     limits: _Limits = _Limits()
+    # Of v1's quota: periods, those in which it was held back, and for how long. Without a quota they do not change.
+    throttling: Sequence[int | None] = (None, None, None)
     limits_s: float = float("-inf")
 
 
@@ -90,7 +100,7 @@ class CgroupFiles:
         Raises GoneError where the pid is not, or no longer, the container's.
         """
         box = self._box(container_id, pid)
-        network = _network(box.files.read(f"{self._proc}/{pid}", "net/dev")) if own_network else None
+        network = _network(box.files.read(box.proc, "net/dev")) if own_network else None
         if self._v2 is not None:
             return self._from_v2(box, self._v2 + box.paths[""], network) if box.paths.get("") else None
         return self._from_v1(box, network, gpus=gpus) if self._v1 else None
@@ -101,18 +111,19 @@ class CgroupFiles:
             self._boxes.pop(gone).files.close()
 
     def _box(self, container_id: str, pid: int) -> _Box:
-        # Read anew each time, not from an open file: a pid that was given again must not pass for the old one.
-        told = read(f"{self._proc}/{pid}/cgroup")
         box = self._boxes.get(container_id)
-        if box is not None and box.told == told and box.pid == pid:
-            return box
         if box is not None:
+            # The open file is that of the process, not of its number: it fails once the process is gone, whoever is given the pid.
+            if box.pid == pid and box.files.read(box.proc, "cgroup") == box.told:
+                return box
             self._boxes.pop(container_id).files.close()
+        proc = f"{self._proc}/{pid}"
+        told = read(f"{proc}/cgroup")
         paths = _paths(told, container_id) if told else None
         if paths is None or not told:
             raise GoneError
         folders = {name: self._v1[name] + path for name, path in paths.items() if name in self._v1}
-        self._boxes[container_id] = box = _Box(told, pid, paths, folders, Kept(self._room))
+        self._boxes[container_id] = box = _Box(told, pid, proc, paths, folders, Kept(self._room))
         return box
 
     def main(self, pid: int) -> MainProcess:
@@ -143,22 +154,23 @@ class CgroupFiles:
             return None
         if (now := self._clock()) - box.limits_s >= LIMITS_S:
             box.limits_s, box.limits = now, _limits_v2(folder)
-        memory, events = kept(folder, "memory.stat"), kept(folder, "memory.events")
+        every, user, system, periods, throttled, held = fields(cpu, _CPU_V2)
+        inactive, anonymous, faults, major = fields(kept(folder, "memory.stat"), _MEMORY_V2)
         return Usage(
-            cpu_s=scaled(field(cpu, b"usage_usec"), 1e6),
-            cpu_user_s=scaled(field(cpu, b"user_usec"), 1e6),
-            cpu_system_s=scaled(field(cpu, b"system_usec"), 1e6),
+            cpu_s=scaled(every, 1e6),
+            cpu_user_s=scaled(user, 1e6),
+            cpu_system_s=scaled(system, 1e6),
             cpu_limit_cpus=box.limits.cpus,
-            cpu_periods=field(cpu, b"nr_periods"),
-            cpu_throttled_periods=field(cpu, b"nr_throttled"),
-            cpu_throttled_s=scaled(field(cpu, b"throttled_usec"), 1e6),
+            cpu_periods=periods,
+            cpu_throttled_periods=throttled,
+            cpu_throttled_s=scaled(held, 1e6),
             memory_usage_bytes=used,
-            memory_working_set_bytes=_working_set(used, field(memory, b"inactive_file")),
+            memory_working_set_bytes=_working_set(used, inactive),
             memory_limit_bytes=box.limits.memory_bytes,
-            memory_rss_bytes=field(memory, b"anon"),
-            memory_events=_known({name.decode(): field(events, name) for name in _EVENTS}),
-            faults=field(memory, b"pgfault"),
-            major_faults=field(memory, b"pgmajfault"),
+            memory_rss_bytes=anonymous,
+            memory_events=_known(zip(_EVENTS, fields(kept(folder, "memory.events"), _EVENTS_V2), strict=True)),
+            faults=faults,
+            major_faults=major,
             pids=number(kept(folder, "pids.current")),
             pids_limit=box.limits.pids,
             stalled_s=_pressure(box.files, folder),
@@ -175,35 +187,37 @@ class CgroupFiles:
         cpu, used = number(content("cpuacct", "cpuacct.usage")), number(content("memory", "memory.usage_in_bytes"))
         if cpu is None and used is None:
             return None
-        if (now := self._clock()) - box.limits_s >= LIMITS_S:
+        if look := (now := self._clock()) - box.limits_s >= LIMITS_S:
             box.limits_s, box.limits = now, _limits_v1(folders)
-        modes, memory, held = (
-            content("cpuacct", "cpuacct.stat"),
-            content("memory", "memory.stat"),
-            content("cpu", "cpu.stat"),
-        )
-        limit = field(memory, b"hierarchical_memory_limit")  # the lowest on the way up: that of a parent counts too
-        limit = limit if limit is not None and limit < UNLIMITED else None
-        kills = field(content("memory", "memory.oom_control"), b"oom_kill")
+        if look or box.limits.cpus is not None:
+            box.throttling = fields(content("cpu", "cpu.stat"), _PERIODS_V1)
+        user, system = fields(content("cpuacct", "cpuacct.stat"), _MODES_V1)
+        periods, throttled, held = box.throttling
+        limit, inactive, anonymous, faults, major = fields(content("memory", "memory.stat"), _MEMORY_V1)
+        if limit is not None and limit >= UNLIMITED:  # otherwise the lowest on the way up: that of a parent counts too
+            limit = None
+        (kills,) = fields(content("memory", "memory.oom_control"), _KILLS_V1)
         reached = number(content("memory", "memory.failcnt")) if limit is not None else None
+        if reached is not None:  # where memory and swap together are limited to as much, that limit is reached first
+            reached += number(content("memory", "memory.memsw.failcnt")) or 0
         moved = content("blkio", "blkio.throttle.io_service_bytes_recursive")
         counted = content("blkio", "blkio.throttle.io_serviced_recursive") if moved and b":" in moved else None
         devices = content("devices", "devices.list") if gpus else None
         return Usage(
             cpu_s=scaled(cpu, 1e9),
-            cpu_user_s=scaled(field(modes, b"user"), _TICKS),
-            cpu_system_s=scaled(field(modes, b"system"), _TICKS),
+            cpu_user_s=scaled(user, _TICKS),
+            cpu_system_s=scaled(system, _TICKS),
             cpu_limit_cpus=box.limits.cpus,
-            cpu_periods=field(held, b"nr_periods"),
-            cpu_throttled_periods=field(held, b"nr_throttled"),
-            cpu_throttled_s=scaled(field(held, b"throttled_time"), 1e9),
+            cpu_periods=periods,
+            cpu_throttled_periods=throttled,
+            cpu_throttled_s=scaled(held, 1e9),
             memory_usage_bytes=used,
-            memory_working_set_bytes=_working_set(used, field(memory, b"total_inactive_file")),
+            memory_working_set_bytes=_working_set(used, inactive),
             memory_limit_bytes=limit,
-            memory_rss_bytes=field(memory, b"total_rss"),
-            memory_events=_known({"max": reached, "oom_kill": kills}),
-            faults=field(memory, b"total_pgfault"),
-            major_faults=field(memory, b"total_pgmajfault"),
+            memory_rss_bytes=anonymous,
+            memory_events=_known((("max", reached), ("oom_kill", kills))),
+            faults=faults,
+            major_faults=major,
             pids=number(content("pids", "pids.current")),
             pids_limit=box.limits.pids,
             stalled_s=_pressure(box.files, self._unified + box.paths[""])
@@ -234,7 +248,8 @@ class CgroupFiles:
             (device, _traffic(kinds.get(b"Read"), kinds.get(b"Write"), *map(counts_by.get(device, {}).get, _KINDS)))
             for device, kinds in bytes_by.items()
         )
-        return self._by_device(rows)
+        # The first operation makes the row, but Linux before 6.5 (6.1 for one) counts only where a limit is set, and says 0 elsewhere.
+        return self._by_device((device, None if traffic in _UNCOUNTED else traffic) for device, traffic in rows)
 
     def _by_device(self, rows: Iterable[tuple[bytes, Traffic | None]]) -> Mapping[str, Traffic]:
         return {
@@ -257,10 +272,9 @@ class CgroupFiles:
 
 
 _KINDS = (b"Read", b"Write")
+_UNCOUNTED = (Traffic(0, 0), Traffic(0, 0, 0, 0))
 
 
-# The answer hardly ever changes, and taking it apart costs as much as three readings.
-@functools.lru_cache(maxsize=1024)
 def _paths(told: bytes, container_id: str) -> Mapping[str, str] | None:
     """Return the container's cgroup by controller ("" is v2); None where no path carries its id.
 
@@ -293,9 +307,8 @@ def _network(text: bytes | None) -> Mapping[str, Link] | None:
         columns = rest.split()
         if len(columns) < 12:
             continue
-        received, sent = whole(columns[0]), whole(columns[8])
+        received, sent, *others = map(whole, _LINK(columns))
         if received is not None and sent is not None:
-            others = (whole(columns[position]) for position in (2, 10, 3, 11))
             found[name.decode("utf-8", "replace")] = Link(received, sent, *others)
     return found
 
@@ -304,14 +317,10 @@ def _pressure(files: Kept, folder: str) -> Mapping[tuple[Resource, Stall], float
     """Read lines like `some avg10=0.00 avg60=0.00 avg300=0.00 total=133` of the three pressure files."""
     found: dict[tuple[Resource, Stall], float] = {}
     for file, keys in _PRESSURE:
-        text = files.read(folder, file)
-        if text is None:
-            continue
-        for name, key in keys:
-            if (start := text.find(name)) >= 0 and (total := text.find(b"total=", start)) >= 0:
-                stalled = whole(text[total + 6 :].partition(b"\n")[0])
-                if stalled is not None:
-                    found[key] = stalled / 1e6
+        for line in (files.read(folder, file) or b"").splitlines():
+            key, total = keys.get(line[:4]), line.rpartition(b" total=")[2]
+            if key and total.isdigit():
+                found[key] = int(total) / 1e6
     return found or None
 
 
@@ -356,8 +365,8 @@ def _quota(quota: bytes | None = None, period: bytes | None = None) -> float | N
     return most / of if most is not None and of else None
 
 
-def _known(values: Mapping[str, int | None]) -> Mapping[str, int] | None:
-    return {name: value for name, value in values.items() if value is not None} or None
+def _known(values: Iterable[tuple[str, int | None]]) -> Mapping[str, int] | None:
+    return {name: value for name, value in values if value is not None} or None
 
 
 def _working_set(used: int | None, inactive: int | None) -> int | None:

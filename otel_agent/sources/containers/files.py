@@ -6,6 +6,8 @@ import resource
 from collections.abc import Iterable
 
 FILE_CAP = 2**18  # bytes; the longest, io.stat on a host with hundreds of disks, stays far below
+FIRST = 8192  # bytes asked for at first; for much more, memory is mapped and unmapped each time, which costs more than the reading
+MORE = 65536
 SHORT = 2048  # bytes
 DESCRIPTORS = 65536  # what the agent asks for; half of what it gets is for files that stay open
 
@@ -25,13 +27,13 @@ def read(path: str) -> bytes | None:
 
 
 def _content(file: int) -> bytes:
-    text = os.pread(file, FILE_CAP, 0)
+    text = os.pread(file, FIRST, 0)
     return text if len(text) < SHORT else _rest(file, text)
 
 
 def _rest(file: int, text: bytes) -> bytes:
     # The kernel ends a read early only where the next line does not fit into its page: what is shorter is whole.
-    while len(text) < FILE_CAP and (more := os.pread(file, FILE_CAP, len(text))):
+    while len(text) < FILE_CAP and (more := os.pread(file, MORE, len(text))):
         text += more
     return text
 
@@ -59,7 +61,7 @@ class Kept:
         """Return the bytes of a file of a folder; `name` is its own among the files kept here."""
         if (file := self._files.get(name)) is not None:
             try:
-                text = os.pread(file, FILE_CAP, 0)
+                text = os.pread(file, FIRST, 0)
                 return text if len(text) < SHORT else _rest(file, text)
             except OSError:  # its cgroup is gone; one of the same name may be there by now
                 self._forget([name])
@@ -87,18 +89,26 @@ class Kept:
             self._room.left += 1
 
 
-def field(text: bytes | None, name: bytes) -> int | None:
-    """Return one number of a table of names and numbers, without parsing the rest."""
+def named(*names: str) -> tuple[bytes, ...]:
+    """Return what `fields` looks for: the beginnings of the lines with these names."""
+    return tuple(f"\n{name} ".encode() for name in names)
+
+
+def fields(text: bytes | None, beginnings: tuple[bytes, ...]) -> list[int | None]:
+    """Return some numbers of a table of names and numbers, without parsing the rest."""
     if text is None:
-        return None
-    if text.startswith(name + b" "):
-        start = 0
-    elif (start := text.find(b"\n" + name + b" ") + 1) == 0:
-        return None
-    start += len(name) + 1
-    end = text.find(b"\n", start)
-    digits = text[start:] if end < 0 else text[start:end]
-    return int(digits) if digits.isdigit() else None
+        return [None] * len(beginnings)
+    text = b"\n" + text
+    found: list[int | None] = []
+    for beginning in beginnings:
+        if (start := text.find(beginning)) < 0:
+            found.append(None)
+            continue
+        start += len(beginning)
+        end = text.find(b"\n", start)
+        digits = text[start:] if end < 0 else text[start:end]
+        found.append(int(digits) if digits.isdigit() else None)
+    return found
 
 
 def number(text: bytes | None) -> int | None:

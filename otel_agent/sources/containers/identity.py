@@ -56,6 +56,10 @@ class Identity:
     model_label: str | None = None
     cuda_visible: str | None = None  # CUDA_VISIBLE_DEVICES as the container was given it
     command: tuple[str, ...] = field(default=(), repr=False)  # may hold secrets: looked through, never published
+    # The attributes of its series by what tells them apart, made once and never changed; they go when it changes or goes.
+    series: dict[tuple[str, ...], Mapping[str, str | int | bool]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def status(self) -> Status:

@@ -6,7 +6,7 @@ Every series carries id and name; image and declared GPUs stand on the info seri
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from otel_agent.catalogue import Metric, Point
+from otel_agent.catalogue import Attributes, Metric, Point
 from otel_agent.sources.containers.identity import HEALTHS, split_image
 from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Link, Traffic, Usage
 
@@ -17,27 +17,37 @@ DISK = (*WHO, "system.device", "disk.io.direction")
 STATES = ("running", "paused", "restarting", "created", "stopped", "dead")
 
 
-def _who(container: Container) -> dict[str, str | int | bool]:
-    return {"container.id": container.identity.id, "container.name": container.identity.name}
+def _series(container: Container, *more: str) -> Attributes:
+    """Return the attributes of one of a container's series; `more` are further names and values, of which there is a fixed set."""
+    made = container.identity.series
+    if (found := made.get(more)) is None:
+        who = {"container.id": container.identity.id, "container.name": container.identity.name}
+        found = made[more] = who | dict(zip(more[::2], more[1::2], strict=True))
+    return found
 
 
 def _each(value: Callable[[Container], float | None]) -> Callable[[ContainersSnapshot], Iterator[Point]]:
     def points(snapshot: ContainersSnapshot) -> Iterator[Point]:
         for container in snapshot.containers:
-            yield value(container), _who(container)
+            yield value(container), _series(container)
 
     return points
 
 
 def _used(value: Callable[[Usage], float | None]) -> Callable[[ContainersSnapshot], Iterator[Point]]:
-    return _each(lambda container: value(container.usage) if container.usage else None)
+    def points(snapshot: ContainersSnapshot) -> Iterator[Point]:
+        for container in snapshot.containers:
+            if (usage := container.usage) is not None:
+                yield value(usage), _series(container)
+
+    return points
 
 
 def _cpu_time(snapshot: ContainersSnapshot) -> Iterator[Point]:
     for container in snapshot.containers:
         if usage := container.usage:
-            yield usage.cpu_user_s, {**_who(container), "cpu.mode": "user"}
-            yield usage.cpu_system_s, {**_who(container), "cpu.mode": "system"}
+            yield usage.cpu_user_s, _series(container, "cpu.mode", "user")
+            yield usage.cpu_system_s, _series(container, "cpu.mode", "system")
 
 
 def _network(usage: Usage) -> Mapping[str, Link] | None:
@@ -70,7 +80,7 @@ def _by_part(
         for container in snapshot.containers:
             for part, told in ((of(container.usage) if container.usage else None) or {}).items():
                 for word, value in values(told):
-                    yield value, {**_who(container), name: part, key: word}
+                    yield value, {**_series(container), name: part, key: word}
 
     return points
 
@@ -81,7 +91,7 @@ def _by_word(
     def points(snapshot: ContainersSnapshot) -> Iterator[Point]:
         for container in snapshot.containers:
             for word, value in values(container.usage) if container.usage else ():
-                yield value, {**_who(container), key: word}
+                yield value, _series(container, key, word)
 
     return points
 
@@ -89,7 +99,7 @@ def _by_word(
 def _stalls(snapshot: ContainersSnapshot) -> Iterator[Point]:
     for container in snapshot.containers:
         for (resource, stall), seconds in ((container.usage.stalled_s if container.usage else None) or {}).items():
-            yield seconds, {**_who(container), "otel_llm.resource": resource, "otel_llm.stall": stall}
+            yield seconds, _series(container, "otel_llm.resource", resource, "otel_llm.stall", stall)
 
 
 def _available(usage: Usage) -> float | None:
@@ -107,14 +117,14 @@ def _status(snapshot: ContainersSnapshot) -> Iterator[Point]:
     for container in snapshot.containers:
         now = state(container)
         for one in STATES:
-            yield int(one == now), {**_who(container), "otel_llm.container.state": one}
+            yield int(one == now), _series(container, "otel_llm.container.state", one)
 
 
 def _health(snapshot: ContainersSnapshot) -> Iterator[Point]:
     for container in snapshot.containers:
         if (now := container.identity.health) is not None:
             for one in HEALTHS:
-                yield int(one == now), {**_who(container), "otel_llm.container.health": one}
+                yield int(one == now), _series(container, "otel_llm.container.health", one)
 
 
 def _info(snapshot: ContainersSnapshot) -> Iterator[Point]:
@@ -122,7 +132,7 @@ def _info(snapshot: ContainersSnapshot) -> Iterator[Point]:
         name, tag = split_image(container.identity.image)
         gpu = container.identity.gpu
         attributes: dict[str, str | int | bool] = {
-            **_who(container),
+            **_series(container),
             "container.image.name": name,
             "container.runtime.name": snapshot.engine,
         }
@@ -207,7 +217,7 @@ METRICS: tuple[Metric[ContainersSnapshot], ...] = (
            _each(lambda container: container.identity.exit_code), WHO, note=_NONE),
     Metric("otel_llm.container.oom_killed", "updowncounter", "1",
            "1 where the kernel ended a process of the last run for want of memory, else 0.",
-           _each(lambda container: _flag(container.identity.oom_killed)), WHO, note=_NONE),
+           _each(lambda container: _flag(container.oom_killed)), WHO, note=_NONE),
     Metric("otel_llm.container.info", "gauge", "",
            "Always 1: image, runtime, labels, declared GPUs and where the numbers come from (cgroup or stats), to be joined by container.id.",
            _info, (*WHO, "container.image.name", "otel_llm.container.image.tag", "container.runtime.name", "otel_llm.container.numbers",

@@ -81,6 +81,12 @@ class Container:
     main: MainProcess | None = None  # None where its process cannot be seen from here
 
     @property
+    def oom_killed(self) -> bool | None:
+        """Return whether the kernel ended a process of this run, or of the last, for want of memory; engines tell it only of runs that have ended."""
+        events = self.usage.memory_events if self.usage else None
+        return True if events and events.get("oom_kill") else self.identity.oom_killed
+
+    @property
     def cpu_usage_percent(self) -> float | None:
         """Return the CPU in use as `docker stats` counts it: 100 is one CPU kept busy."""
         return None if self.cpu_usage_cpus is None else 100 * self.cpu_usage_cpus

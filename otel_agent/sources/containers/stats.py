@@ -21,6 +21,7 @@ TIMEOUT_S = 5.0
 FIRST_S = 2.5  # how long the first reading waits, so that one reading alone is not without numbers
 OLDEST_S = 30.0  # what the engine said is no longer told after this long
 IDLE_S = 60.0  # a thread that nobody asked for anything ends
+_NO_DISKS = (1, 7)  # majors of RAM and loop devices, as the kernel's list of devices fixes them: as in cgroup.py
 
 
 class StatsReader:
@@ -141,7 +142,8 @@ def _disks(told: Mapping[str, Any]) -> Mapping[str, Traffic] | None:
             counted.get(device, {}).get("write"),
         )
         for device, kinds in moved.items()
-        if "read" in kinds and "write" in kinds
+        # A device is known by its first operation: nothing but zeros means not counted, as some kernels do with cgroup v1.
+        if "read" in kinds and "write" in kinds and any(kinds.values())
     }
 
 
@@ -151,7 +153,7 @@ def _by_kind(rows: object) -> dict[str, dict[str, int]] | None:
     found: dict[str, dict[str, int]] = {}
     for row in rows:
         major, minor, value = (_number(row, name) for name in ("major", "minor", "value"))
-        if major is not None and minor is not None and value is not None:
+        if major is not None and major not in _NO_DISKS and minor is not None and value is not None:
             found.setdefault(f"{major}:{minor}", {})[str(row.get("op")).lower()] = value
     return found
 

@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from agent.sources.scripted_engine import HYBRID, Clock, ScriptedEngine, scripte
 from waiting import until
 
 from otel_agent.catalogue import problems, values
+from otel_agent.sources.containers.files import Kept, Room
 from otel_agent.sources.containers.identity import GpuClaim, Identity, split_image, with_tag
 from otel_agent.sources.containers.metrics import METRICS
 from otel_agent.sources.containers.read import ContainerReader, Wishes, open_containers
@@ -270,6 +272,25 @@ def test_garbage_among_the_events_does_no_harm(engine: ScriptedEngine, line: byt
     until(lambda: "renamed" in by_name(reader()), "the reader went deaf")
 
 
+def test_an_open_file_of_a_process_that_is_gone_tells_nothing() -> None:
+    """That a container's pid has not been given to another process rests on this."""
+    kept = Kept(Room())
+    process = subprocess.Popen(["sleep", "60"])
+    folder = f"/proc/{process.pid}"
+    assert kept.read(folder, "cgroup") == Path(folder, "cgroup").read_bytes()
+
+    process.kill()
+    process.wait()
+    assert kept.read(folder, "cgroup") is None
+    kept.close()
+
+
+def end_process(folder: Path) -> None:
+    """Let the folder of a process go; what was open of it tells nothing any more, as the kernel has it."""
+    (folder / "cgroup").write_bytes(b"")
+    shutil.rmtree(folder)
+
+
 def test_a_container_that_restarts_unheard_is_asked_about_in_the_same_reading(
     engine: ScriptedEngine, tmp_path: Path
 ) -> None:
@@ -281,7 +302,8 @@ def test_a_container_that_restarts_unheard_is_asked_about_in_the_same_reading(
 
     for pid, taken_by in ((8001, None), (8002, 7756)):
         before = engine.containers[busy]["State"]["Pid"]
-        (root / f"proc/{before}").rename(root / f"proc/{pid}")
+        shutil.copytree(root / f"proc/{before}", root / f"proc/{pid}")
+        end_process(root / f"proc/{before}")
         if taken_by:
             shutil.copytree(root / f"proc/{taken_by}", root / f"proc/{before}")
         engine.containers[busy]["State"]["Pid"] = pid
