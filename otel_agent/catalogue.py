@@ -6,7 +6,9 @@ Instruments, the reference page, the dashboard check and the API derive from the
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 S = TypeVar("S")
 Attributes = Mapping[str, str | int | bool]
@@ -14,6 +16,8 @@ Point = tuple[float | None, Attributes]
 Kind = Literal["gauge", "counter", "updowncounter"]
 
 Severity = Literal["debug", "info", "warn", "error", "fatal"]
+
+_ATTRIBUTES: Final = itemgetter(1)  # of a point
 
 PREFIX = "otel_llm."  # what semantic conventions have no name for stands under this prefix
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+\Z")
@@ -76,13 +80,15 @@ def problems(rows: Iterable[Metric[Any]]) -> list[str]:
 
 def values(row: Metric[S], snapshot: S) -> list[tuple[float, Attributes]]:
     """Return the points of one row that have a value; raises ValueError where a point carries an undeclared attribute."""
-    found = [(value, attributes) for value, attributes in row.points(snapshot) if value is not None]
+    found = [point for point in row.points(snapshot) if point[0] is not None]
     declared = frozenset(row.attributes)
+    if declared.issuperset(
+        chain.from_iterable(map(_ATTRIBUTES, found))
+    ):  # all of them at once: a row may have thousands of points
+        return cast("list[tuple[float, Attributes]]", found)
     templates = tuple(name.partition("<")[0] for name in row.attributes if "<" in name)
     for _, attributes in found:
-        if declared.issuperset(attributes):
-            continue
         undeclared = {name for name in attributes.keys() - declared if not templates or not name.startswith(templates)}
         if undeclared:
             raise ValueError(f"{row.name}: undeclared attributes {sorted(undeclared)}")
-    return found
+    return cast("list[tuple[float, Attributes]]", found)

@@ -156,12 +156,14 @@ def test_an_exit_that_was_ordered_is_no_error_and_reads_no_log(engine: ScriptedE
 
 def test_memory_that_ran_out_health_that_turned_and_a_life_in_between(engine: ScriptedEngine) -> None:
     told, busy, fresh = Told(engine), engine.ids["busy"], "ab" * 32
-    engine.emit("oom", busy, NOW - 5)
-    engine.emit("health_status: unhealthy", busy, NOW - 4)
-    engine.emit("health_status: unhealthy", busy, NOW - 3)
-    engine.emit("health_status: healthy", busy, NOW - 2.5)
+    engine.emit("oom", busy, NOW - 5, heard=False)
+    engine.emit("health_status: unhealthy", busy, NOW - 4, heard=False)
+    engine.emit("health_status: unhealthy", busy, NOW - 3, heard=False)
+    engine.emit("health_status: healthy", busy, NOW - 2.5, heard=False)
     for action in ("create", "start", "die", "destroy"):
-        engine.emit(action, fresh, NOW - 2, exitCode="0", name="short", image="busybox:1")
+        engine.emit(action, fresh, NOW - 2, heard=False, exitCode="0", name="short", image="busybox:1")
+    # All at once: read in between, the container would be inspected, and this engine's inspection knows no health.
+    engine.emit_raw(b"".join(line for _, line in engine.past))
 
     found = told.until("oom", "health", "health", "create", "start", "exit", "remove")
     assert [(event.severity, event.said) for event in found] == [
