@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { DASH } from "./format";
-import { sourceNamed } from "./state";
+import { sourceNamed, sources } from "./state";
 
 /** A value, or a dash that says it is unknown. */
 export function Value({ text, title }: { text: string; title?: string | undefined }) {
@@ -30,6 +30,7 @@ export function Panel({ title, aside, children, id }: { title: string; aside?: C
 /** Why a source gives nothing, and what helps. Nothing where all is well. */
 export function SourceNotice({ name }: { name: string }) {
   const source = sourceNamed(name);
+  if (sources.value.length === 0) return <Notice state="starting" reason="Asking the agent …" />;
   if (source === undefined) return <Notice state="off" reason="This source is switched off." remedy={`Add ${name} to OTEL_LLM_SOURCES.`} />;
   if (source.state === "ok") return null;
   if (source.state === "starting") return <Notice state="starting" reason="The first reading is on its way." />;

@@ -6,7 +6,7 @@ import { Heat } from "./heat";
 import { lanesOf } from "./lanes";
 import { SourceNotice, Value } from "./parts";
 import { largest, type Line, Plot } from "./plot";
-import { cursor, edge, gpuHistory, now, openTrace, requests, ROWS, sourceNamed, span, systemHistory } from "./state";
+import { cursor, edge, gpuHistory, now, openTrace, requests, ROWS, sourceNamed, sources, span, systemHistory } from "./state";
 import { colour, painted } from "./theme";
 import type { Request } from "./types";
 
@@ -130,6 +130,7 @@ export function Strips() {
 /** One line: the panel below says what helps. */
 function gpuWords(): string {
   const source = sourceNamed("gpu");
+  if (sources.value.length === 0) return "Asking the agent …";
   if (source === undefined) return "This source is switched off.";
   return source.state === "ok" || source.state === "starting" ? "The first points are on their way." : (source.reason ?? source.state);
 }
