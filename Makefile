@@ -42,7 +42,7 @@ e2e: servers ## the pipeline against the real servers
 e2e-vllm: $(VENV)/.dev ## the real vLLM, its CPU build: offline, engine, server behind the LiteLLM proxy
 	$(BIN)/python scripts/vllm_environment.py
 	$(VLLM)/bin/pytest -m e2e_vllm tests/e2e_vllm --ignore tests/e2e_vllm/test_stat_server.py
-	$(VLLM)/bin/pytest -m e2e_vllm tests/e2e_vllm/test_stat_server.py # with the machine to itself: engines spin while they wait
+	$(VLLM)/bin/pytest -m e2e_vllm tests/e2e_vllm/test_stat_server.py # with the machine to itself: it is about times
 
 stack: $(VENV)/.dev ## Collector, Prometheus, Loki, Alertmanager and the agent as ordinary processes
 	$(BIN)/python compose/native/build.py

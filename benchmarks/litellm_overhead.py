@@ -114,10 +114,8 @@ class Bench:
         self._tracer = self.tracers.get_tracer("floor")
         meter = self.meters.get_meter("floor")
         self._duration, self._tokens = histogram(meter, DURATION), histogram(meter, TOKEN_USAGE)
-        self._first_chunk, self._per_chunk = (
-            histogram(meter, TIME_TO_FIRST_CHUNK),
-            histogram(meter, TIME_PER_OUTPUT_CHUNK),
-        )
+        self._first_chunk = histogram(meter, TIME_TO_FIRST_CHUNK)
+        self._per_chunk = histogram(meter, TIME_PER_OUTPUT_CHUNK)
 
     def _points(self, span: Any, seconds: float) -> None:
         context = set_span_in_context(span)

@@ -82,9 +82,8 @@ def values(row: Metric[S], snapshot: S) -> list[tuple[float, Attributes]]:
     """Return the points of one row that have a value; raises ValueError where a point carries an undeclared attribute."""
     found = [point for point in row.points(snapshot) if point[0] is not None]
     declared = frozenset(row.attributes)
-    if declared.issuperset(
-        chain.from_iterable(map(_ATTRIBUTES, found))
-    ):  # all of them at once: a row may have thousands of points
+    used = chain.from_iterable(map(_ATTRIBUTES, found))  # all of them at once: a row may have thousands of points
+    if declared.issuperset(used):
         return cast("list[tuple[float, Attributes]]", found)
     templates = tuple(name.partition("<")[0] for name in row.attributes if "<" in name)
     for _, attributes in found:

@@ -87,10 +87,8 @@ def _families(data: MetricsData) -> dict[Name, _Family]:
         whose = frozenset(resource.resource.attributes.items())
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
-                name, points = (
-                    (whose, scope.scope.name, metric.name),
-                    {id(p.attributes): p for p in metric.data.data_points},
-                )
+                name = (whose, scope.scope.name, metric.name)
+                points = {id(point.attributes): point for point in metric.data.data_points}
                 if (other := found.get(name)) is not None:  # a view can make two of one instrument
                     points.update(other.points)
                 found[name] = _Family(resource, scope, metric, points)

@@ -13,9 +13,7 @@ from otel_agent.sources.gpu.snapshot import GpuInstance, GpuReading, GpuSnapshot
 K = TypeVar("K")
 V = TypeVar("V")
 Rows = Callable[[GpuSnapshot], Iterable[Point]]
-REMEMBERED = (
-    1024  # GPUs, or MIG devices, or processes of one GPU: more than there are at once, of those that come and go
-)
+REMEMBERED = 1024  # GPUs, MIG devices or processes of one GPU: more than there are at once, of those that come and go
 
 
 class Made(dict[K, V], Generic[K, V]):
