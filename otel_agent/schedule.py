@@ -159,7 +159,8 @@ class Worker:
         began = self._reading_since = self._clock()
         time_s = time.time()
         snapshot = read()
-        points = {row.name: values(row, snapshot) for row in self.metrics}
+        before = self._published.points if self._published else {}
+        points = {row.name: values(row, snapshot, len(before.get(row.name, ()))) for row in self.metrics}
         published = Published(snapshot, points, began, time_s, self._clock() - began, self._start_of(snapshot))
         self._published, self._reading_since, self._trouble = published, None, ("ok", "", "")
         self._say("ok", "", "")

@@ -9,9 +9,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
+
+from otel_agent.catalogue import Attributes
 
 SLACK = 64  # series that may be over before it is worth looking
 
@@ -22,7 +23,10 @@ class Forgetting:
     """Prunes the series of one reader; `alive` tells the points that an instrument of a scope had in the last collection."""
 
     def __init__(
-        self, provider: MeterProvider, reader: MetricReader, alive: Callable[[str, str], Sequence[Observation]]
+        self,
+        provider: MeterProvider,
+        reader: MetricReader,
+        alive: Callable[[str, str], Sequence[tuple[float, Attributes]]],
     ) -> None:
         self._provider, self._reader, self._alive = provider, reader, alive
         self._works = True
@@ -50,7 +54,7 @@ class Forgetting:
                 kept: dict[Any, Any] = match._attributes_aggregation  # noqa: SLF001
                 if len(kept) <= 2 * len(alive) + SLACK:
                     continue
-                keys = {hashed(dict(point.attributes or {})) for point in alive}
+                keys = {hashed(dict(attributes)) for _, attributes in alive}
                 over = [key for key in kept if key not in keys]
                 for key in over:
                     del kept[key]

@@ -11,7 +11,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from otel_agent.catalogue import Attributes, Metric
 from otel_agent.schedule import Published, Worker
 
-Points = Mapping[str, Sequence[Observation]]  # by metric name
+Points = Mapping[str, Sequence[tuple[float, Attributes]]]  # by metric name
 
 
 def wanted(rows: Iterable[Metric[Any]], off: Sequence[str]) -> tuple[Metric[Any], ...]:
@@ -31,17 +31,17 @@ def bind(
         kind = "up_down_counter" if metric.kind == "updowncounter" else metric.kind
         create = getattr(meter, f"create_observable_{kind}")
 
-        def observe(_: CallbackOptions, name: str = metric.name, first: bool = first) -> Sequence[Observation]:
+        def observe(_: CallbackOptions, name: str = metric.name, first: bool = first) -> Iterable[Observation]:
             if first:
                 begin()
-            return latest().get(name, ())
+            return cast("Iterable[Observation]", map(_Observed, latest().get(name, ())))
 
         create(metric.name, [observe], unit=metric.unit, description=metric.help)
         first = False
 
 
 class _Observed(tuple[float, Attributes]):
-    """A point as the SDK looks at observations; making one of the API's class runs Python code for each, a thousand times a reading."""
+    """A point as the SDK looks at observations; making one of the API's class runs Python code for each, thousands of times an export."""
 
     __slots__ = ()
     value, attributes, context = property(itemgetter(0)), property(itemgetter(1)), None
@@ -56,19 +56,16 @@ class Stamp:
 
 
 class Latest:
-    """The last points of one worker as observations, made once per reading; an export holds one reading for all of its instruments."""
+    """The last reading of one worker; an export holds one for all of its instruments."""
 
     def __init__(self) -> None:
         self.readings = 0
-        self._newest: tuple[Published, Points] | None = None
-        self._held: tuple[Published, Points] | None = None
+        self._newest: Published | None = None
+        self._held: Published | None = None
 
     def publish(self, published: Published) -> None:
         """Take over a reading; called in the worker's thread."""
-        points = {
-            name: cast("list[Observation]", list(map(_Observed, found))) for name, found in published.points.items()
-        }
-        self._newest = (published, points)
+        self._newest = published
         self.readings += 1
 
     def hold(self, worker: Worker) -> None:
@@ -77,11 +74,11 @@ class Latest:
 
     def points(self) -> Points:
         """Return the points of the reading that is held."""
-        return self._held[1] if self._held else {}
+        return self._held.points if self._held else {}
 
     def stamp(self) -> Stamp | None:
         """Return the times of the reading that is held."""
-        if self._held is None:
+        held = self._held
+        if held is None:
             return None
-        published = self._held[0]
-        return Stamp(int(published.time_s * 1e9), None if published.start_s is None else int(published.start_s * 1e9))
+        return Stamp(int(held.time_s * 1e9), None if held.start_s is None else int(held.start_s * 1e9))

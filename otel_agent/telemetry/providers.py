@@ -13,13 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from otel_agent import __version__
-from otel_agent.catalogue import Metric, values
+from otel_agent.catalogue import Attributes, Metric, values
 from otel_agent.schedule import SourceHealth, Worker
 from otel_agent.telemetry import own
 from otel_agent.telemetry.forgetting import Forgetting
@@ -125,16 +124,14 @@ class Telemetry:
             logger.exception("telemetry: this export failed; the next one is tried as usual")
         self._forgetting.prune()
 
-    def _alive(self, scope: str, name: str) -> Sequence[Observation]:
+    def _alive(self, scope: str, name: str) -> Sequence[tuple[float, Attributes]]:
         held = self._workers.get(scope.removeprefix(SCOPE))
         return held[1].points().get(name, ()) if held else ()
 
 
 def _points(rows: Sequence[Metric[Any]], read: Callable[[], Any]) -> Points:
     snapshot = read()
-    return {
-        row.name: [Observation(value, dict(attributes)) for value, attributes in values(row, snapshot)] for row in rows
-    }
+    return {row.name: values(row, snapshot) for row in rows}
 
 
 def stamps(workers: Mapping[str, tuple[Worker, Latest]]) -> dict[str, Stamp]:

@@ -54,3 +54,10 @@ def test_unknown_gives_no_point_and_zero_gives_one():
 def test_a_point_with_an_undeclared_attribute_is_refused():
     with pytest.raises(ValueError, match=r"undeclared attributes \['b'\]"):
         values(row(points=lambda s: [(1.0, {"b": "x"})], attributes=("a",)), object())
+
+
+def test_attributes_are_looked_at_again_once_there_are_more_or_fewer_points():
+    undeclared = row(points=lambda s: [(1.0, {"b": "x"})], attributes=("a",))
+    assert values(undeclared, object(), before=1) == [(1.0, {"b": "x"})]
+    with pytest.raises(ValueError, match="undeclared"):
+        values(undeclared, object(), before=2)

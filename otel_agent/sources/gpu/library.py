@@ -53,7 +53,7 @@ class Inquiry:
     def begin(self) -> None:
         """Start to count answers and faults anew."""
         self.answers = 0
-        self.fault = ""
+        self._fault: int | str = 0
         self.code = 0
 
     def forget(self) -> None:
@@ -77,7 +77,7 @@ class Inquiry:
             self.note(question, _NO_FUNCTION)
             return None
         except (UnicodeDecodeError, ValueError, TypeError) as error:  # what the bindings cannot read
-            self.fault = self.fault or str(error)
+            self._fault = self._fault or str(error)
             self.code = 999
             return None
         except self.library.NVMLError as error:
@@ -143,15 +143,22 @@ class Inquiry:
     def note(self, question: Hashable, code: int) -> None:
         """Take note that a question was answered with an error."""
         self.code = code
-        text = str(self.library.NVMLError(code))
-        self.fault = self.fault or text
+        self._fault = self._fault or code
         if self._fatal and code in GONE:
-            raise DriverGoneError(text)
+            raise DriverGoneError(self._text(code))
         if self._fatal and code in LOST:
-            raise DeviceLostError(text)
+            raise DeviceLostError(self._text(code))
         if code in LASTING:
             self._lasting[question] = code
             self._functions.pop(question, None)
+
+    @property
+    def fault(self) -> str:
+        """The first error since `begin` in words, empty where there was none."""
+        return self._fault if isinstance(self._fault, str) else self._text(self._fault) if self._fault else ""
+
+    def _text(self, code: int) -> str:
+        return str(self.library.NVMLError(code))
 
     def lasting(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the questions that are not asked again: those not supported, and those not allowed."""

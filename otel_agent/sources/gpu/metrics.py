@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from otel_agent.catalogue import Metric, Point
 from otel_agent.sources.gpu.metrics_depth import DEPTH
 from otel_agent.sources.gpu.metrics_health import HEALTH
-from otel_agent.sources.gpu.points import described, flags, mapped, named, one, series, states, with_parts
+from otel_agent.sources.gpu.points import Series, described, flags, mapped, named, one, states, with_parts
 from otel_agent.sources.gpu.processes import PROCESSES_MAX
 from otel_agent.sources.gpu.snapshot import ANSWERS, STATUSES, GpuSnapshot
 
@@ -187,7 +187,7 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "Cel",
         "Temperatures at which the GPU shuts down (high.critical), lowers its clocks (throttled), or should not work any longer (high.degraded).",
         mapped(
-            series(
+            Series(
                 lambda name: (("hw.sensor_location", _LIMITS[name][0]), ("hw.limit_type", _LIMITS[name][1])),
                 typed=True,
             ),

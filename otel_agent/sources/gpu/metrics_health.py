@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from itertools import chain
 
 from otel_agent.catalogue import Metric, Point
-from otel_agent.sources.gpu.points import Series, flags, joined, mapped, named, series, states
+from otel_agent.sources.gpu.points import Series, flags, mapped, named, states
 from otel_agent.sources.gpu.snapshot import FABRIC_STATES, RECOVERY_ACTIONS, GpuSnapshot
 
 _ERRORS = named("error.type", typed=True)
-_PCIE_ERRORS: Series[str] = series(lambda name: (("error.type", f"pcie_{name}"),), typed=True)
-_NVLINK_ERRORS: Series[str] = series(lambda name: (("error.type", f"nvlink_{name}"),), typed=True)
-_XIDS: Series[int] = series(lambda code: (("otel_llm.gpu.xid", str(code)),))
+_PCIE_ERRORS = Series[str](lambda name: (("error.type", f"pcie_{name}"),), typed=True)
+_NVLINK_ERRORS = Series[str](lambda name: (("error.type", f"nvlink_{name}"),), typed=True)
+_XIDS = Series[int](lambda code: (("otel_llm.gpu.xid", str(code)),))
 _EVENTS = named("otel_llm.gpu.event")
 
 
@@ -25,18 +25,18 @@ def _errors(snapshot: GpuSnapshot) -> Iterable[Point]:
             "pcie_replay": gpu.pcie_replays,
             "xid": counts.kinds.get("xid") if counts else None,
         }
-        found += joined(_ERRORS[identity], told)
-        found += joined(_PCIE_ERRORS[identity], gpu.pcie_errors or {})
-        found += joined(_NVLINK_ERRORS[identity], gpu.nvlink_errors or {})
+        found += _ERRORS.points(identity, told)
+        found += _PCIE_ERRORS.points(identity, gpu.pcie_errors or {})
+        found += _NVLINK_ERRORS.points(identity, gpu.nvlink_errors or {})
     return found
 
 
 def _xids(snapshot: GpuSnapshot) -> Iterable[Point]:
-    return chain.from_iterable(joined(_XIDS[gpu], counts.xids) for gpu, counts in snapshot.counts.items())
+    return chain.from_iterable(_XIDS.points(gpu, counts.xids) for gpu, counts in snapshot.counts.items())
 
 
 def _events(snapshot: GpuSnapshot) -> Iterable[Point]:
-    return chain.from_iterable(joined(_EVENTS[gpu], counts.kinds) for gpu, counts in snapshot.counts.items())
+    return chain.from_iterable(_EVENTS.points(gpu, counts.kinds) for gpu, counts in snapshot.counts.items())
 
 
 HEALTH: tuple[Metric[GpuSnapshot], ...] = (
@@ -90,7 +90,7 @@ HEALTH: tuple[Metric[GpuSnapshot], ...] = (
         "{error}",
         "Errors of memory by where they were: in the device memory (dram) or inside the chip (sram); since the driver was loaded.",
         mapped(
-            series(lambda place: (("otel_llm.gpu.memory.location", place[0]), ("error.type", place[1]))),
+            Series(lambda place: (("otel_llm.gpu.memory.location", place[0]), ("error.type", place[1]))),
             lambda gpu: gpu.ecc_located,
         ),
         attributes=("hw.id", "otel_llm.gpu.memory.location", "error.type"),

@@ -1,7 +1,7 @@
 """How rows of GPUs become points: one series a GPU, several, or one for each part of a partitioned GPU.
 
 Attributes are made once for each series and shared by all readings, and so are the points of what is only on or off; nobody may change them.
-There are hundreds of points to a GPU: values meet their attributes in `zip` and `map`, without a step of the interpreter for each.
+There are hundreds of points to a GPU: values meet their attributes in `zip`, without a step of the interpreter for each.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -30,22 +30,32 @@ class Made(dict[K, V], Generic[K, V]):
         return made
 
 
-Series = Made[str, Made[K, Attributes]]  # attributes by the id of the GPU, and by what tells its series apart
+Keys = tuple[K, ...]  # what tells the series of one GPU apart, all of them together: they seldom change
 
 
-def series(more: Callable[[K], Iterable[tuple[str, str]]], *, typed: bool = False) -> Series[K]:
-    """Return the attributes of every series of a row; `more` are those beside the GPU's id."""
-    return Made(lambda gpu: Made(lambda key: attributes(gpu, typed, *more(key))))
+class Series(Generic[K]):
+    """The series of one row, by GPU and by what tells those of one GPU apart; `more` are the attributes beside the GPU's id."""
+
+    def __init__(self, more: Callable[[K], Iterable[tuple[str, str]]], *, typed: bool = False) -> None:
+        self._attributes = Made[str, Made[Keys[K], tuple[Attributes, ...]]](
+            lambda gpu: Made(lambda keys: tuple(attributes(gpu, typed, *more(key)) for key in keys))
+        )
+        self._last: dict[str, tuple[Mapping[K, float | None], tuple[Point, ...]]] = {}
+
+    def points(self, gpu: str, told: Mapping[K, float | None]) -> Iterable[Point]:
+        """Return the points of one GPU; the same as before for the same mapping, since what hardly moves is asked once a minute."""
+        before = self._last.get(gpu)
+        if before is None or before[0] is not told:
+            if len(self._last) >= REMEMBERED:
+                self._last.clear()
+            before = told, tuple(zip(told.values(), self._attributes[gpu][tuple(told)], strict=True))
+            self._last[gpu] = before
+        return before[1]
 
 
 def named(key: str, *, typed: bool = False) -> Series[str]:
-    """Return the attributes of every series of a row where one attribute tells them apart."""
-    return series(lambda name: ((key, name),), typed=typed)
-
-
-def joined(own: Made[K, Attributes], told: Mapping[K, float | None]) -> Iterable[Point]:
-    """Return the points of one GPU: each value with the attributes of its series."""
-    return zip(told.values(), map(own.__getitem__, told))  # noqa: B905 - both are as long as what is told
+    """Return the series of a row where one attribute tells them apart."""
+    return Series(lambda name: ((key, name),), typed=typed)
 
 
 def attributes(gpu: str, typed: bool = False, *more: tuple[str, str]) -> Attributes:
@@ -72,7 +82,7 @@ def mapped(known: Series[K], values: Callable[[GpuReading], Mapping[K, float | N
         for gpu in snapshot.gpus:
             told = values(gpu)
             if told:
-                found += joined(known[gpu.identity.id], told)
+                found += known.points(gpu.identity.id, told)
         return found
 
     return points
@@ -80,14 +90,16 @@ def mapped(known: Series[K], values: Callable[[GpuReading], Mapping[K, float | N
 
 def flags(key: str, values: Callable[[GpuReading], Mapping[str, bool | None] | None]) -> Rows:
     """Make the points of what is on (1) or off (0), none where it is not known."""
-    known = Made[str, Made[tuple[str, bool | None], Point]](lambda gpu: Made(lambda flag: _flag(gpu, key, *flag)))
+    known = Made[str, Made[Keys[tuple[str, bool | None]], tuple[Point, ...]]](
+        lambda gpu: Made(lambda told: tuple(_flag(gpu, key, *flag) for flag in told))
+    )
 
     def points(snapshot: GpuSnapshot) -> Iterable[Point]:
         found: list[Point] = []
         for gpu in snapshot.gpus:
             told = values(gpu)
             if told:
-                found += map(known[gpu.identity.id].__getitem__, told.items())
+                found += known[gpu.identity.id][tuple(told.items())]
         return found
 
     return points
@@ -136,14 +148,14 @@ def mapped_with_parts(
     keys: tuple[str, ...], values: Callable[[GpuReading | GpuInstance], Mapping[str, float] | None]
 ) -> Rows:
     """Make the points of a mapping that GPUs and their instances have; a name with dots gives one value for each of several keys."""
-    known: Series[str] = series(lambda name: zip(keys, (name,) if len(keys) == 1 else name.split("."), strict=True))
+    known = Series[str](lambda name: zip(keys, (name,) if len(keys) == 1 else name.split("."), strict=True))
 
     def points(snapshot: GpuSnapshot) -> Iterable[Point]:
         found: list[Point] = []
         for gpu in snapshot.gpus:
-            found += joined(known[gpu.identity.id], values(gpu) or {})
+            found += known.points(gpu.identity.id, values(gpu) or {})
             for part in gpu.instances:
-                found += joined(known[part.uuid], values(part) or {})
+                found += known.points(part.uuid, values(part) or {})
         return found
 
     return points
