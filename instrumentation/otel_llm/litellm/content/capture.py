@@ -5,6 +5,7 @@ replies go by that. What goes wrong in here costs the content, not the record of
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from opentelemetry.trace import Span
@@ -32,19 +33,23 @@ def capture_input(recorder: ContentRecorder | None, span: Span, request: Request
 def capture_output(reply: Reply, result: Any, request: Request, streamed: Sequence[str] = ()) -> None:
     """Attach what a complete reply says; `streamed` are the pieces of text that arrived where it never became complete."""
     if request.content is not None:
-        _attach(reply, lambda: read_output(request.operation, result) or _unfinished(streamed))
+        _attach(reply, partial(_output, request.operation, result, streamed))
 
 
 def capture_chunks(reply: Reply, chunks: Sequence[Any], request: Request) -> None:
     """Attach what arrived of a stream of chat or text completion chunks."""
     if request.content is not None:
-        _attach(reply, lambda: read_output_chunks(chunks))
+        _attach(reply, partial(read_output_chunks, chunks))
 
 
 def capture_events(reply: Reply, events: Iterable[Any], request: Request) -> None:
     """Attach what arrived of a stream of events in the form of Anthropic's messages."""
     if request.content is not None:
-        _attach(reply, lambda: read_output_events(events))
+        _attach(reply, partial(read_output_events, events))
+
+
+def _output(operation: str, result: Any, streamed: Sequence[str]) -> list[Message] | None:
+    return read_output(operation, result) or _unfinished(streamed)
 
 
 def _unfinished(pieces: Sequence[str]) -> list[Message] | None:
