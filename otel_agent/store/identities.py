@@ -142,11 +142,11 @@ class Identities:
 
     def write_last(self, last_ms: dict[int, int]) -> None:
         """Write when series had their last point, each at most once a minute, inside the transaction that is open."""
-        due = [(ms, number) for number, ms in last_ms.items() if ms - self._line_seen.get(number, 0) >= MINUTE_MS]
-        self._connection.executemany("UPDATE series SET last_ms = ? WHERE id = ? AND last_ms < ?1", due)
+        due = [(ms, number, ms) for number, ms in last_ms.items() if ms - self._line_seen.get(number, 0) >= MINUTE_MS]
+        self._connection.executemany("UPDATE series SET last_ms = ? WHERE id = ? AND last_ms < ?", due)
         if len(self._line_seen) > 2 * MAX_SERIES:
             self._line_seen.clear()
-        self._line_seen.update((number, ms) for ms, number in due)
+        self._line_seen.update((number, ms) for ms, number, _ in due)
 
     def forget(self, *, series: int = 0) -> None:
         """Empty the caches after a clean-up took rows away, `series` of them series; they fill again from the file."""
