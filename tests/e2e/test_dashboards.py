@@ -20,7 +20,6 @@ from e2e.emit import Application, application
 from e2e.programs import program
 from e2e.stack import exemplars, logql, promql
 from e2e.telling_server import serve_telling
-from opentelemetry.metrics import Observation
 from processes import agent
 from waiting import until
 
@@ -36,7 +35,7 @@ from otel_agent.sources.containers.identity import GpuClaim, Identity
 from otel_agent.sources.containers.snapshot import Container, ContainersSnapshot, Link, Traffic, Usage
 from otel_agent.sources.gpu import metrics as gpu_rows
 from otel_agent.sources.gpu.snapshot import Counts, GpuIdentity, GpuProcess, GpuReading, GpuSnapshot, Spread
-from otel_agent.telemetry.instruments import bind
+from otel_agent.telemetry.instruments import Points, bind
 from otel_agent.telemetry.naming import prometheus_name
 
 pytestmark = pytest.mark.e2e
@@ -178,12 +177,9 @@ def a_container(name: str, index: int) -> Container:
 
 
 def observe(node: Application, source: str, rows: tuple[Metric[Any], ...], read: Callable[[], object]) -> None:
-    def latest() -> dict[str, list[Observation]]:
+    def latest() -> Points:
         snapshot = read()
-        return {
-            row.name: [Observation(value, dict(attributes)) for value, attributes in values(row, snapshot)]
-            for row in rows
-        }
+        return {row.name: values(row, snapshot) for row in rows}
 
     bind(node.meters.get_meter(source), rows, latest)
 
