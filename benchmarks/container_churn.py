@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from _sink import sink
 from agent.sources.scripted_engine import HYBRID, scripted_engine
+from waiting import until
 
 from otel_agent.schedule import Worker
 from otel_agent.sources.containers.events import events
@@ -158,18 +159,19 @@ def live(starts, told):
         exporter = metric_exporter("http/protobuf", endpoint, lambda: stamps(workers))
         telemetry = Telemetry(workers, lambda: [worker.health()], exporter, 10_000, about)
         log.start(log_exporter("http/protobuf", endpoint))
-        while not reader().events:
-            time.sleep(0.01)
+        until(lambda: reader().events, "the engine's events")
         readings = -(-starts // INTERVAL_S)
         for number in range(1, readings + 1):
             pass_time()
             now += INTERVAL_S
             newest, gone = f"{number * INTERVAL_S - 1:064x}", f"{number * INTERVAL_S - ALIVE - 1:064x}"
-            while True:  # until the events have come through the socket
+
+            def is_told(newest=newest, gone=gone):
                 worker._read_once(reader)  # noqa: SLF001 - one beat, without the thread
                 there = {container.identity.id for container in worker.latest().snapshot.containers}
-                if newest in there and gone not in there:
-                    break
+                return newest in there and gone not in there
+
+            until(is_told, "the events to come through the socket")
             if number % EXPORT_EVERY == 0:
                 telemetry._export()  # noqa: SLF001 - one export, without the thread
                 assert not exporter.failed

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from _sink import sink
 from agent.sources.scripted_engine import HYBRID, scripted_engine
 from e2e.engine import IMAGE, NoEngineError, run_engine
+from waiting import until
 
 from otel_agent.catalogue import values
 from otel_agent.schedule import Worker
@@ -89,13 +90,15 @@ class Beats:
         return sum(map(len, self.points().values()))
 
 
-def settled(reader):
-    """Read until the engine is asked nothing more."""
-    while not (snapshot := reader()).events or snapshot.uninspected:
-        time.sleep(0.1)
-    time.sleep(0.5)
-    reader()
-    return snapshot
+def settle(reader, count):
+    """Read until the engine is listened to, has described every container, and the numbers of so many are seen."""
+
+    def is_settled():
+        snapshot = reader()
+        seen = sum(one.usage is not None for one in snapshot.containers)
+        return snapshot.events and not snapshot.uninspected and seen == count
+
+    until(is_settled, f"the numbers of {count} containers")
 
 
 def with_engine(count, endpoint):
@@ -114,8 +117,7 @@ def with_engine(count, endpoint):
         raw = Engine(Address(path), 30.0)
         raw.negotiate()
         reader = open_containers(environ=engine.host)
-        snapshot = settled(reader)
-        assert sum(one.usage is not None for one in snapshot.containers) == count
+        settle(reader, count)
         client = docker.DockerClient(base_url=f"unix://{path}", timeout=60)
 
         def one_shot():
@@ -192,7 +194,7 @@ def made_up(count, endpoint):
             cgroup = root / f"proc/{pid}/cgroup"
             cgroup.write_text(cgroup.read_text().replace(busy, fresh))
         reader = open_containers(root, environ=engine.host)
-        settled(reader)
+        settle(reader, count)
         beats = Beats(reader, endpoint)
         gc.collect()
         gc.freeze()  # what the made-up engine holds is not for the agent's collector to look through

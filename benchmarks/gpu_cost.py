@@ -62,7 +62,7 @@ def measure(
         began = time.process_time()
         snapshot = read()
         was_read = time.process_time()
-        points = {row.name: values(row, snapshot, len(points[row.name])) for row in METRICS}
+        points = {row.name: values(row, snapshot, points[row.name]) for row in METRICS}
         pointed = time.process_time()
         latest.publish(Published(snapshot, points, 0, 0, 0, None))
         for callback in instruments.callbacks:

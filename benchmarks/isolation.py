@@ -8,10 +8,14 @@ import itertools
 import os
 import socket
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from waiting import until
 
 from otel_agent.app import build_workers
 from otel_agent.catalogue import Metric
@@ -30,8 +34,7 @@ def beats():
         "healthy", lambda: lambda: times.append(time.monotonic()) or 1.0, ROWS, interval_s=INTERVAL_S, deadline_s=4
     )
     worker.start()
-    while len(times) <= BEATS:
-        time.sleep(0.05)
+    until(lambda: len(times) > BEATS, "the readings of the healthy source", 2 * BEATS * INTERVAL_S)
     worker.stop()
     return [later - sooner for sooner, later in itertools.pairwise(times)]
 

@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 from otel_agent.history.sql import SqlHistory
@@ -23,6 +25,7 @@ from otel_agent.store.store import Store, open_store
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from agent.store import otlp
+from waiting import until
 
 SPANS, LOGS, GAUGES, HISTOGRAMS = 512, 500, 800, 200
 DISTINCT = 20  # requests prepared beforehand; ids and times are made fresh for each sending
@@ -113,6 +116,14 @@ def cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def taken(store: Store, signal: Signal, message: Message, size: int) -> Future[int] | None:
+    """Hand a message to the store; None where its queue is full."""
+    try:
+        return store.submit(signal, message, size)
+    except QueueFull:
+        return None
+
+
 def ingest(store: Store, signal: Signal, make: Callable[[int], Message], rows: int, seconds: float) -> str:
     """Send for some seconds as fast as it is taken; the sender's own work is measured apart and taken off."""
     prepared = [make(number).SerializeToString() for number in range(DISTINCT)]
@@ -124,18 +135,12 @@ def ingest(store: Store, signal: Signal, make: Callable[[int], Message], rows: i
         refresh(signal, message, sent)
         size = message.ByteSize()
         own += time.thread_time() - own_began
-        while True:
-            try:
-                answers.append(store.submit(signal, message, size))
-                break
-            except QueueFull:
-                time.sleep(0.01)
+        answers.append(until(partial(taken, store, signal, message, size), "room in the queue"))
         sent += 1
     for answer in answers:
         answer.result(60)
     if signal == "metrics":
-        while store.waiting_newest():
-            time.sleep(0.05)
+        until(lambda: not store.waiting_newest(), "the newest values to be written")
     wall, used = time.monotonic() - began, cpu_s() - cpu - own
     count = sent * rows
     return f"{signal:8} {count:>9,} rows {count / wall:>9,.0f} rows/s {used / count * 1e6:>7.1f} us CPU/row"

@@ -4,7 +4,7 @@ Instruments, the reference page, the dashboard check and the API derive from the
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -78,13 +78,15 @@ def problems(rows: Iterable[Metric[Any]]) -> list[str]:
     return found
 
 
-def values(row: Metric[S], snapshot: S, before: int = 0) -> list[tuple[float, Attributes]]:
+def values(
+    row: Metric[S], snapshot: S, before: Sequence[tuple[float, Attributes]] = ()
+) -> list[tuple[float, Attributes]]:
     """Return the points of one row that have a value; raises ValueError where a point carries an undeclared attribute.
 
-    Where they are as many as `before`, their attributes are not looked at again: to walk through a thousand of them takes longer than to make the points.
+    `before` are the row's points of the reading before: where all have the same attributes, those were looked at then.
     """
     found = [point for point in row.points(snapshot) if point[0] is not None]
-    if len(found) == before:
+    if list(map(_ATTRIBUTES, found)) == list(map(_ATTRIBUTES, before)):
         return cast("list[tuple[float, Attributes]]", found)
     declared = frozenset(row.attributes)
     used = chain.from_iterable(map(_ATTRIBUTES, found))  # all of them at once: a row may have thousands of points

@@ -160,7 +160,7 @@ class Worker:
         time_s = time.time()
         snapshot = read()
         before = self._published.points if self._published else {}
-        points = {row.name: values(row, snapshot, len(before.get(row.name, ()))) for row in self.metrics}
+        points = {row.name: values(row, snapshot, before.get(row.name, ())) for row in self.metrics}
         published = Published(snapshot, points, began, time_s, self._clock() - began, self._start_of(snapshot))
         self._published, self._reading_since, self._trouble = published, None, ("ok", "", "")
         self._say("ok", "", "")

@@ -56,8 +56,11 @@ def test_a_point_with_an_undeclared_attribute_is_refused():
         values(row(points=lambda s: [(1.0, {"b": "x"})], attributes=("a",)), object())
 
 
-def test_attributes_are_looked_at_again_once_there_are_more_or_fewer_points():
-    undeclared = row(points=lambda s: [(1.0, {"b": "x"})], attributes=("a",))
-    assert values(undeclared, object(), before=1) == [(1.0, {"b": "x"})]
+def test_an_undeclared_attribute_is_refused_in_a_later_reading_too():
+    """Attributes that the reading before had are not looked at again; any other is, also where the points are as many."""
+    declared = row(points=lambda s: [(1.0, {"a": s})], attributes=("a",))
+    before = values(declared, "x")
+    assert values(declared, "x", before) == values(declared, "x") == [(1.0, {"a": "x"})]
+    assert values(declared, "y", before) == [(1.0, {"a": "y"})]
     with pytest.raises(ValueError, match="undeclared"):
-        values(undeclared, object(), before=2)
+        values(row(points=lambda s: [(1.0, {"b": s})], attributes=("a",)), "x", before)
