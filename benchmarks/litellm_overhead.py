@@ -38,7 +38,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, set_span_in_context, use_span
 
 from otel_llm.litellm import LiteLLMInstrumentor
-from otel_llm.metrics import CHUNK, DURATION, TIME_PER_OUTPUT_CHUNK, TIME_TO_FIRST_CHUNK, TOKEN_USAGE, histogram
+from otel_llm.metrics import CHUNK, DURATION, TIME_PER_OUTPUT_CHUNK, TIME_TO_FIRST_CHUNK, TOKEN_USAGE
 
 CHUNKS = 32
 ARGUMENTS: dict[str, Any] = {
@@ -114,9 +114,10 @@ class Bench:
         self.meters = MeterProvider([PeriodicExportingMetricReader(CountMetrics(), export_interval_millis=5_000)])
         self._tracer = self.tracers.get_tracer("floor")
         meter = self.meters.get_meter("floor")
-        self._duration, self._tokens = histogram(meter, DURATION), histogram(meter, TOKEN_USAGE)
-        self._first_chunk = histogram(meter, TIME_TO_FIRST_CHUNK)
-        self._per_chunk = histogram(meter, TIME_PER_OUTPUT_CHUNK)
+        self._duration, self._tokens, self._first_chunk, self._per_chunk = (
+            meter.create_histogram(row.name, unit=row.unit, explicit_bucket_boundaries_advisory=row.boundaries)
+            for row in (DURATION, TOKEN_USAGE, TIME_TO_FIRST_CHUNK, TIME_PER_OUTPUT_CHUNK)
+        )
 
     def _points(self, span: Any, seconds: float) -> None:
         context = set_span_in_context(span)

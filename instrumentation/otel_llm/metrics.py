@@ -6,9 +6,10 @@ Bucket bounds are the ones the GenAI conventions ask for, given to the SDK as ad
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from opentelemetry.metrics import Counter, Histogram, Meter
+from opentelemetry.metrics import Meter
 
 from . import semconv
+from .bound import Bound
 
 SECONDS: Final = tuple(0.01 * 2**n for n in range(14))  # 10 ms to 81.92 s
 TOKENS: Final = tuple(4.0**n for n in range(14))  # 1 to 67108864
@@ -80,7 +81,7 @@ COST: Final = ClientMetric(
 )
 ESTIMATED_TOKENS: Final = ClientMetric(
     semconv.CLIENT_ESTIMATED_TOKENS,
-    "histogram",
+    "counter",
     "{token}",
     "Tokens of calls whose server reports none, as the client's tokenizer estimates them.",
     (*_CALL, semconv.TOKEN_TYPE),
@@ -187,13 +188,15 @@ METRICS: Final[tuple[ClientMetric, ...]] = (
 )  # fmt: skip
 
 
-def histogram(meter: Meter, row: ClientMetric) -> Histogram:
+def histogram(meter: Meter, row: ClientMetric) -> Bound:
     """Create the histogram of a row that has boundaries."""
-    return meter.create_histogram(
+    made = meter.create_histogram(
         row.name, unit=row.unit, description=row.help, explicit_bucket_boundaries_advisory=row.boundaries
     )
+    return Bound(made, made.record)
 
 
-def counter(meter: Meter, row: ClientMetric) -> Counter:
+def counter(meter: Meter, row: ClientMetric) -> Bound:
     """Create the counter of a row that has no boundaries."""
-    return meter.create_counter(row.name, unit=row.unit, description=row.help)
+    made = meter.create_counter(row.name, unit=row.unit, description=row.help)
+    return Bound(made, made.add)

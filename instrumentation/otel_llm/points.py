@@ -6,20 +6,17 @@ Points carry the call's context, so that exemplars lead to its span. Attributes 
 from collections.abc import Sequence
 from typing import Final
 
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.metrics import Histogram, Meter
+from opentelemetry.metrics import Meter
 
 from . import metrics, semconv
+from .bound import Bound
 from .cap import Cap
 from .conventions import Generations
 from .records import EngineTimes, Reply, Request, Streamed, Usage, Value
 from .settings import Settings
 
 Point = dict[str, Value]
-# An empty context would mean the current one, and that has a span: points recorded in this one have no exemplar.
-_NO_SPAN: Final = otel_context.set_value("otel_llm.no_span", True, Context())
-
 
 # Grafana's agent plugin adds the cached tokens to the input of series that do not say so.
 _INCLUSIVE: Final = {semconv.GRAFANA_TOKEN_SEMANTICS: "inclusive"}
@@ -50,10 +47,10 @@ class Points:
         if self._for_grafana:
             first.append(metrics.histogram(meter, metrics.GRAFANA_TIME_TO_FIRST_TOKEN))
             self._tool_calls = metrics.histogram(meter, metrics.GRAFANA_TOOL_CALLS)
-        self._first_chunk: Sequence[Histogram] = first
-        self._per_chunk: Sequence[Histogram] = chunk
+        self._first_chunk: Sequence[Bound] = first
+        self._per_chunk: Sequence[Bound] = chunk
         self._cost = metrics.counter(meter, metrics.COST)
-        self._engine: Sequence[tuple[str, Histogram]] = (
+        self._engine: Sequence[tuple[str, Bound]] = (
             ("queue_s", metrics.histogram(meter, metrics.ENGINE_QUEUE_TIME)),
             ("first_token_s", metrics.histogram(meter, metrics.ENGINE_TIME_TO_FIRST_TOKEN)),
             ("generation_s", metrics.histogram(meter, metrics.ENGINE_GENERATION_TIME)),
@@ -107,18 +104,15 @@ class Points:
             self._latest.call(elapsed_s, failed, point, reply, context)
 
     def intervals(self, intervals_s: Sequence[float], point: Point, context: Context) -> None:
-        """Record times from one chunk to the next; the longest of them carries the exemplar, and the others cost less."""
+        """Record times from one chunk to the next; the longest of them carries the exemplar."""
         few: Point = {name: point[name] for name in metrics.CHUNK if name in point}
         if semconv.SYSTEM_1_36 in point:
             few[semconv.SYSTEM_1_36] = point[semconv.SYSTEM_1_36]
         longest = max(range(len(intervals_s)), key=intervals_s.__getitem__)
         for instrument in self._per_chunk:
-            record = instrument.record
-            for seconds in intervals_s[:longest]:
-                record(seconds, few, _NO_SPAN)
-            record(intervals_s[longest], few, context)
-            for seconds in intervals_s[longest + 1 :]:
-                record(seconds, few, _NO_SPAN)
+            instrument.record_all(intervals_s[:longest], few)
+            instrument.record(intervals_s[longest], few, context)
+            instrument.record_all(intervals_s[longest + 1 :], few)
 
     def _reply(self, point: Point, reply: Reply, context: Context) -> None:
         usage = reply.usage

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from opentelemetry.context import Context
-from opentelemetry.metrics import Counter
 
 from otel_llm import fault, semconv
+from otel_llm.bound import Bound
 from otel_llm.invocation import Telemetry
 from otel_llm.metrics import counter
 from otel_llm.records import Value
@@ -64,7 +64,7 @@ def _join(request: OpenRequest, processor: Any, added: Any) -> None:
         _REQUESTS[state] = weakref.ref(request)
 
 
-def _abort_requests(requests: Counter, tokens: Counter, original: Function) -> Function:
+def _abort_requests(requests: Bound, tokens: Bound, original: Function) -> Function:
     @functools.wraps(original)
     def abort_requests(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         given = _given(args, kwargs) if Instrumentation.active is not None else None
@@ -115,7 +115,7 @@ def _give_reasons(states: Iterable[State], passing: BaseException | None) -> Non
 
 @fault.guarded("count of the requests given up")
 def _count(
-    requests: Counter, tokens: Counter, states: Iterable[State], passing: BaseException | None, aborted: Any
+    requests: Bound, tokens: Bound, states: Iterable[State], passing: BaseException | None, aborted: Any
 ) -> None:
     gone = set(aborted)
     for state in states:
