@@ -39,11 +39,11 @@ class Bound:
     def __init__(self, instrument: Any, api: Callable[[float, Point, Context | None], None]) -> None:
         """`api` is the instrument's own `record` or `add`."""
         self._instrument, self._api = instrument, api
-        self._met: dict[tuple[tuple[str, Value], ...], _Series | None] = {}
+        self._met: dict[tuple[Value, ...], _Series | None] = {}  # by names and values
 
     def record(self, amount: float, point: Point, context: Context | None = None) -> None:
         """Record into a histogram, or add to a counter; an attribute's values are of one type, text or integer."""
-        key = tuple(point.items())
+        key = (*point, *point.values())
         try:
             series = self._met[key]
         except KeyError:
@@ -60,14 +60,14 @@ class Bound:
 
     def record_all(self, amounts: Sequence[float], point: Point) -> None:
         """Record several points of one series outside of any span, which costs less; no amount is negative."""
-        series = self._met.get(tuple(point.items()))
+        series = self._met.get((*point, *point.values()))
         if series is not None and series.count_all(amounts):
             return
         for amount in amounts:
             self.record(amount, point, _NO_SPAN)
 
     @fault.guarded("looking a series up in the SDK")
-    def _meet(self, key: tuple[tuple[str, Value], ...], point: Point) -> None:
+    def _meet(self, key: tuple[Value, ...], point: Point) -> None:
         # Until there is a provider, the API has a stand-in of its own here, and the series is not met yet.
         instrument = getattr(self._instrument, "_real_instrument", self._instrument)
         if instrument is not None and len(self._met) < _MOST_SERIES:
