@@ -4,24 +4,49 @@ Instruments, the reference page, the dashboard check and the API derive from the
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
-from typing import Any, Final, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 S = TypeVar("S")
+V = TypeVar("V", bound=float | None)
 Attributes = Mapping[str, str | int | bool]
 Point = tuple[float | None, Attributes]
 Kind = Literal["gauge", "counter", "updowncounter"]
 
 Severity = Literal["debug", "info", "warn", "error", "fatal"]
 
-_ATTRIBUTES: Final = itemgetter(1)  # of a point
-
 PREFIX = "otel_llm."  # what semantic conventions have no name for stands under this prefix
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+\Z")
 UNIT = re.compile(r"(|1|s|By|By/s|J|W|Cel|Hz|rpm|V|\{[a-z_]+\})\Z")
+
+
+@dataclass(
+    eq=False, slots=True
+)  # not frozen, which would make it several times as dear: there is one for each row and reading
+class Columns(Generic[V]):
+    """Points side by side, their values and what each is about: of thousands, a new reading changes the values alone.
+
+    To all who read them they are pairs, and equal to the same pairs in a list; nobody may change them.
+    """
+
+    values: Sequence[V]
+    attributes: tuple[Attributes, ...]
+
+    def __iter__(self) -> Iterator[tuple[V, Attributes]]:
+        return zip(self.values, self.attributes, strict=True)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Columns | list) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment] # it is equal to a list, which has none
+
+
+NOTHING: Columns[Any] = Columns((), ())
 
 
 @dataclass(frozen=True)
@@ -78,23 +103,37 @@ def problems(rows: Iterable[Metric[Any]]) -> list[str]:
     return found
 
 
-def values(
-    row: Metric[S], snapshot: S, before: Sequence[tuple[float, Attributes]] = ()
-) -> list[tuple[float, Attributes]]:
+def values(row: Metric[S], snapshot: S, before: Columns[float] = NOTHING) -> Columns[float]:
     """Return the points of one row that have a value; raises ValueError where a point carries an undeclared attribute.
 
     `before` are the row's points of the reading before: where all have the same attributes, those were looked at then.
     """
-    found = [point for point in row.points(snapshot) if point[0] is not None]
-    if list(map(_ATTRIBUTES, found)) == list(map(_ATTRIBUTES, before)):
-        return cast("list[tuple[float, Attributes]]", found)
+    found = row.points(snapshot)
+    if found is before:
+        return before
+    known = _known(found)
+    if known.attributes != before.attributes:
+        _check(row, known.attributes)
+    return known
+
+
+def _known(points: Iterable[Point]) -> Columns[float]:
+    if isinstance(points, Columns):
+        for value in points.values:  # compared by identity, where `in` would ask every number whether it equals None
+            if value is None:
+                break
+        else:
+            return points
+    known = [point for point in points if point[0] is not None]
+    return Columns(cast("list[float]", [value for value, _ in known]), tuple([about for _, about in known]))
+
+
+def _check(row: Metric[Any], found: Iterable[Attributes]) -> None:
     declared = frozenset(row.attributes)
-    used = chain.from_iterable(map(_ATTRIBUTES, found))  # all of them at once: a row may have thousands of points
-    if declared.issuperset(used):
-        return cast("list[tuple[float, Attributes]]", found)
+    if declared.issuperset(chain.from_iterable(found)):  # all of them at once: a row may have thousands of points
+        return
     templates = tuple(name.partition("<")[0] for name in row.attributes if "<" in name)
-    for _, attributes in found:
+    for attributes in found:
         undeclared = {name for name in attributes.keys() - declared if not templates or not name.startswith(templates)}
         if undeclared:
             raise ValueError(f"{row.name}: undeclared attributes {sorted(undeclared)}")
-    return cast("list[tuple[float, Attributes]]", found)

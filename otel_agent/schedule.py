@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from otel_agent.catalogue import Attributes, Metric, values
+from otel_agent.catalogue import NOTHING, Columns, Metric, values
 from otel_agent.errors import Follows, ReadError, Unavailable
 
 State = Literal["starting", "ok", "failing", "stuck", "unavailable"]
@@ -31,7 +31,7 @@ class Published:
     """
 
     snapshot: Any
-    points: Mapping[str, Sequence[tuple[float, Attributes]]]
+    points: Mapping[str, Columns[float]]
     at_s: float
     time_s: float
     duration_s: float
@@ -160,7 +160,7 @@ class Worker:
         time_s = time.time()
         snapshot = read()
         before = self._published.points if self._published else {}
-        points = {row.name: values(row, snapshot, before.get(row.name, ())) for row in self.metrics}
+        points = {row.name: values(row, snapshot, before.get(row.name, NOTHING)) for row in self.metrics}
         published = Published(snapshot, points, began, time_s, self._clock() - began, self._start_of(snapshot))
         self._published, self._reading_since, self._trouble = published, None, ("ok", "", "")
         self._say("ok", "", "")

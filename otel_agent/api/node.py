@@ -49,7 +49,7 @@ class Node:
             response = as_json(shapes.node(host, gpu, self._view.clock()))
         else:
             readings = [
-                (row, published.points.get(row.name, ()))
+                (row, list(published.points.get(row.name, ())))
                 for worker in workers.values()
                 if (published := worker.latest())
                 for row in worker.metrics

@@ -6,13 +6,13 @@ collects. Where a version of the SDK is built otherwise, nothing is pruned, and 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 
-from otel_agent.catalogue import Attributes
+from otel_agent.catalogue import Columns
 
 SLACK = 64  # series that may be over before it is worth looking
 
@@ -26,7 +26,7 @@ class Forgetting:
         self,
         provider: MeterProvider,
         reader: MetricReader,
-        alive: Callable[[str, str], Sequence[tuple[float, Attributes]]],
+        alive: Callable[[str, str], Columns[float]],
     ) -> None:
         self._provider, self._reader, self._alive = provider, reader, alive
         self._works = True

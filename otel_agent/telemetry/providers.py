@@ -1,5 +1,6 @@
 """The meter provider of the agent: resource, reader, exporter and one meter per source, and their end in bounded time."""
 
+import inspect
 import logging
 import math
 import os
@@ -13,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter, ObservableGauge, ObservableUpDownCounter
 from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from otel_agent import __version__
-from otel_agent.catalogue import Attributes, Metric, values
+from otel_agent.catalogue import NOTHING, Columns, Metric, values
 from otel_agent.schedule import SourceHealth, Worker
 from otel_agent.telemetry import own
 from otel_agent.telemetry.forgetting import Forgetting
@@ -77,7 +78,8 @@ class Telemetry:
         counted: Sequence[tuple[Sequence[Metric[Any]], Callable[[], Any]]] = (),
     ) -> None:
         """Bind the sources' rows, the rows of their health, and `counted`: rows over counts that are held in memory anyway."""
-        reader = PeriodicExportingMetricReader(exporter, export_interval_millis=math.inf)  # collects when it is asked
+        # Collects when it is asked, hence the interval.
+        reader = PeriodicExportingMetricReader(exporter, export_interval_millis=math.inf, **_without_limit())
         self._provider = MeterProvider(metric_readers=[reader], resource=about, shutdown_on_exit=False)
         for name, (worker, latest) in workers.items():
             meter = self._provider.get_meter(SCOPE + name, __version__)
@@ -124,9 +126,17 @@ class Telemetry:
             logger.exception("telemetry: this export failed; the next one is tried as usual")
         self._forgetting.prune()
 
-    def _alive(self, scope: str, name: str) -> Sequence[tuple[float, Attributes]]:
+    def _alive(self, scope: str, name: str) -> Columns[float]:
         held = self._workers.get(scope.removeprefix(SCOPE))
-        return held[1].points().get(name, ()) if held else ()
+        return held[1].points().get(name, NOTHING) if held else NOTHING
+
+
+def _without_limit() -> dict[str, Any]:
+    """From 1.45.2 on the SDK makes one series of all that come after 2,000 of an instrument; here each is something of its own."""
+    if "cardinality_limits" not in inspect.signature(PeriodicExportingMetricReader).parameters:
+        return {}
+    kinds = (ObservableCounter, ObservableGauge, ObservableUpDownCounter)
+    return {"cardinality_limits": dict.fromkeys(kinds, sys.maxsize)}
 
 
 def _points(rows: Sequence[Metric[Any]], read: Callable[[], Any]) -> Points:

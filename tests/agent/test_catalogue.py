@@ -2,7 +2,7 @@
 
 import pytest
 
-from otel_agent.catalogue import Metric, problems, values
+from otel_agent.catalogue import Columns, Metric, problems, values
 from otel_agent.reference import metric_rows
 
 
@@ -64,3 +64,16 @@ def test_an_undeclared_attribute_is_refused_in_a_later_reading_too():
     assert values(declared, "y", before) == [(1.0, {"a": "y"})]
     with pytest.raises(ValueError, match="undeclared"):
         values(row(points=lambda s: [(1.0, {"b": s})], attributes=("a",)), "x", before)
+
+
+def test_points_side_by_side_are_the_same_as_pairs():
+    """What has no value is left out with what it was about; the rest keeps its own attributes."""
+    about = {"a": "x"}, {"a": "y"}, {"a": "z"}
+    side_by_side = row(points=lambda s: Columns(s, about), attributes=("a",))
+
+    assert values(side_by_side, [0, None, 2.5]) == [(0, {"a": "x"}), (2.5, {"a": "z"})]
+    full = values(side_by_side, [1, 2, 3], values(side_by_side, [0, None, 2.5]))
+    assert (full, len(full)) == (list(zip([1, 2, 3], about, strict=True)), 3)
+    assert full != values(side_by_side, [1, 2, 4])
+    with pytest.raises(ValueError, match="undeclared"):
+        values(row(points=lambda s: Columns(s, about)), [1, 2, 3])

@@ -6,6 +6,7 @@ does not know is left out until everything is asked anew. What a number means is
 
 import ctypes
 from collections.abc import Mapping
+from operator import itemgetter
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ class Call(NamedTuple):
 
 
 _Ready = tuple[str, tuple[object, ...], Any, tuple[Any, ...]]  # name, question, function of the library, its arguments
+_NAME = itemgetter(0)
+_SIZE = 8  # of an answer, of which one of 32 bits fills half
 
 OFTEN: Mapping[str, Call] = {
     "mig": Call("nvmlDeviceGetMigMode", two=True),
@@ -70,7 +73,10 @@ class Calls:
 
     def __init__(self, wanted: Mapping[str, Call]) -> None:
         self._wanted = wanted
-        self._room = (ctypes.c_ulonglong * len(wanted))()
+        self._blank = bytes(len(wanted) * _SIZE)
+        self._answered = bytearray(self._blank)
+        self._numbers = memoryview(self._answered).cast("Q")
+        self._room = (ctypes.c_char * len(self._answered)).from_buffer(self._answered)
         self._second = ctypes.byref(ctypes.c_ulonglong())
         self._ready: list[_Ready] | None = None
 
@@ -82,7 +88,7 @@ class Calls:
         """Return the numbers that are known; raises DeviceLostError or DriverGoneError."""
         ready = self._ready = self._prepared(inquiry) if self._ready is None else self._ready
         failed: list[tuple[str, int]] = []
-        ctypes.memset(self._room, 0, ctypes.sizeof(self._room))  # an answer of 32 bits leaves the other half as it is
+        self._answered[:] = self._blank  # an answer of 32 bits leaves the other half as it is
         began = perf_counter()
         try:
             for name, question, function, arguments in ready:
@@ -93,7 +99,9 @@ class Calls:
         finally:
             inquiry.waited(began)
         inquiry.answers += len(ready) - len(failed)
-        found = {one[0]: value for one, value in zip(ready, self._room, strict=False) if value not in UNKNOWN}
+        found = dict(zip(map(_NAME, ready), self._numbers.tolist(), strict=False))
+        if not UNKNOWN.isdisjoint(found.values()):
+            found = {name: value for name, value in found.items() if value not in UNKNOWN}
         for name, code in failed:
             found.pop(name, None)
             if code in LASTING:
@@ -113,7 +121,7 @@ class Calls:
                 question = (way, *call.arguments)
                 function = inquiry.function(way, question)
                 if function is not None:
-                    room = ctypes.byref(self._room, len(ready) * ctypes.sizeof(ctypes.c_ulonglong))
+                    room = ctypes.byref(self._room, len(ready) * _SIZE)
                     rooms = (room, self._second) if call.two else (room,)
                     ready.append((name, question, function, (inquiry.handle, *call.arguments, *rooms)))
                     break

@@ -83,6 +83,7 @@ class Changes:
         """Yield what happened since the readings before; `raw` is what the driver reported, by the GPU's id."""
         for reading in readings:
             own = raw.get(reading.identity.id, [])
+            told = frozenset([one.kind for one in own])
             past = self._past.get(reading.identity.id)
             if past is None:
                 past = self._past[reading.identity.id] = _Past(reading)
@@ -93,10 +94,10 @@ class Changes:
                 if own:
                     on_it = {process.pid: process for process in (*past.processes, *(reading.processes or ()))}
                     events = [_reported(one, reading, tuple(on_it.values())) for one in own]
-                reported = past.told.union(one.kind for one in own)
+                reported = past.told | told
                 events += [event for event in _compared(past.reading, reading, now_s) if event.kind not in reported]
                 events += _throttling(past.held, reading, now_s)
-            past.told = frozenset(one.kind for one in own)
+            past.told = told
             past.reading, past.processes = reading, reading.processes or past.processes
             for event in events:
                 past.kinds[event.kind] += 1

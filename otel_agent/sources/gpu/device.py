@@ -115,7 +115,7 @@ class Device:
         self._partitioned = mig if mig is not None else self._partitioned
         if self._kept_s is None or not 0 <= now_s - self._kept_s < SELDOM_S:
             self._kept, self._kept_s = self._hardly_moving(), now_s
-        facts = {"identity": self.identity, "mig_enabled": mig, **self._kept, **self._moving(told)}
+        facts = {**self._kept, "identity": self.identity, "mig_enabled": mig, **self._moving(told)}
         inquiry.group = "fields"
         facts.update(self._from_fields())
         inquiry.group = "monitor"

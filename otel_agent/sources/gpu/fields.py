@@ -96,10 +96,10 @@ SELDOM: Mapping[str, Fact] = {
 }
 
 _ENTRY = struct.Struct("=IIqqIIQ")  # nvmlFieldValue_t: number, scope, time, latency, type, status, value
-_TOLD = struct.Struct("=24xIIQ")  # of it, what the driver answers
+_BEFORE_VALUE = "32x"
+_VALUES: Mapping[int, str] = {0: "d", 1: "I4x", 2: "Q", 3: "Q", 4: "q", 5: "i4x", 6: "H6x"}  # by nvmlValueType_t
 _UNTOUCHED = 999
 _INVALID = 2  # a number that the driver does not know
-_UNSIGNED: Mapping[int, int] = {1: 2**32 - 1, 2: 2**64 - 1, 3: 2**64 - 1}  # of nvmlValueType_t, with the bits they use
 
 
 class Batch:
@@ -121,6 +121,10 @@ class Batch:
         self._blank = b"".join(_ENTRY.pack(*field, 0, 0, 0, _UNTOUCHED, 0) for field, *_ in self._asked)
         self._answered = bytearray(self._blank)
         self._buffer = (ctypes.c_char * len(self._blank)).from_buffer(self._answered)
+        self._heads = memoryview(self._answered).cast("Q")[3 :: _ENTRY.size // 8]  # of each field type and status
+        self._told: list[int] = []  # the heads for which this was made ready:
+        self._values = struct.Struct("")
+        self._places: list[tuple[str, str | None, float | None]] = []
 
     def read(self, inquiry: Inquiry) -> dict[str, Any]:
         """Return the facts that the driver tells, in base units; one unknown field does not spoil the others.
@@ -134,48 +138,39 @@ class Batch:
             if inquiry.code in LASTING or inquiry.code == _INVALID:
                 self._refused(field for field, *_ in self._asked)
             return {}
+        heads = self._heads.tolist()
+        refused = self._make_ready(inquiry, heads) if heads != self._told else []
         facts: dict[str, Any] = {}
-        refused = []
-        for (field, name, part, per), (kind, status, raw) in zip(
-            self._asked, _TOLD.iter_unpack(self._answered), strict=True
-        ):
-            if status:
-                if status in LASTING or status == _INVALID:
-                    refused.append(field)
-                elif status in LOST:
-                    inquiry.note("nvmlDeviceGetFieldValues", status)
+        for value, (name, part, per) in zip(self._values.unpack(self._answered), self._places, strict=True):
+            if value in UNKNOWN or value != value:  # noqa: PLR0124 - not a number
                 continue
-            value = raw & _UNSIGNED[kind] if kind in _UNSIGNED else decoded(kind, raw)
-            if value is None or value in UNKNOWN:
-                continue
-            if per is not None:
-                value /= per
+            amount = value if per is None else value / per
             if part is None:
-                facts[name] = value
+                facts[name] = amount
             elif name in facts:
-                facts[name][part] = value
+                facts[name][part] = amount
             else:
-                facts[name] = {part: value}
+                facts[name] = {part: amount}
         if refused:
             self._refused(refused)
         return facts
 
+    def _make_ready(self, inquiry: Inquiry, heads: list[int]) -> list[Field]:
+        """Prepare to take out the values of fields told in this way, nearly always that of the reading before; return the fields refused."""
+        layout, places, refused = "=", [], []
+        for (field, name, part, per), head in zip(self._asked, heads, strict=True):
+            status, kind = divmod(head, 2**32)
+            if status in LASTING or status == _INVALID:
+                refused.append(field)
+            elif status in LOST:
+                inquiry.note("nvmlDeviceGetFieldValues", status)
+            told = status == 0 and kind in _VALUES  # a type to come is not known
+            layout += _BEFORE_VALUE + (_VALUES[kind] if told else "8x")
+            if told:
+                places.append((name, part, per))
+        self._told, self._values, self._places = heads, struct.Struct(layout), places
+        return refused
+
     def _refused(self, fields: Iterable[Field]) -> None:
         self.unsupported.update(fields)
         self._prepare()
-
-
-def decoded(kind: int, raw: int) -> int | float | None:
-    """Return a value of nvmlValueType_t, other than the unsigned ones of 32 and 64 bits, from the eight bytes that hold it.
-
-    None where it is no number, or of a type to come.
-    """
-    if kind == 0:
-        value = float(struct.unpack("=d", raw.to_bytes(8, "little"))[0])
-        return value if value == value else None  # noqa: PLR0124 - not a number
-    if kind == 4:
-        return raw - 2**64 if raw >= 2**63 else raw
-    if kind == 5:
-        low = raw & 0xFFFFFFFF
-        return low - 2**32 if low >= 2**31 else low
-    return raw & 0xFFFF if kind == 6 else None

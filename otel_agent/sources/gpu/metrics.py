@@ -6,12 +6,12 @@ Series carry the UUID alone; index, name and versions stand once, on the info se
 
 from collections.abc import Iterator, Mapping
 
-from otel_agent.catalogue import Metric, Point
+from otel_agent.catalogue import Attributes, Metric, Point
 from otel_agent.sources.gpu.metrics_depth import DEPTH
 from otel_agent.sources.gpu.metrics_health import HEALTH
-from otel_agent.sources.gpu.points import Series, described, flags, mapped, named, one, states, with_parts
+from otel_agent.sources.gpu.points import Made, Series, described, flags, mapped, named, one, states, with_parts
 from otel_agent.sources.gpu.processes import PROCESSES_MAX
-from otel_agent.sources.gpu.snapshot import ANSWERS, STATUSES, GpuSnapshot
+from otel_agent.sources.gpu.snapshot import ANSWERS, STATUSES, GpuIdentity, GpuSnapshot
 
 __all__ = ["METRICS", "PROCESSES_MAX"]
 
@@ -24,19 +24,26 @@ _LIMITS: Mapping[str, tuple[str, str]] = {
 }
 
 
+def _described(known: tuple[GpuIdentity, str | None, str | None]) -> Attributes:
+    identity, driver_version, cuda_version = known
+    told: dict[str, str | int | None] = {
+        "hw.name": identity.name,
+        "hw.driver_version": driver_version,
+        "otel_llm.gpu.index": identity.index,
+        "hw.serial_number": identity.serial,
+        "hw.firmware_version": identity.firmware_version,
+        "otel_llm.gpu.pci_address": identity.pci_bus_id,
+        "otel_llm.gpu.cuda_version": cuda_version,
+    }
+    return described(identity.id, told)
+
+
+_ABOUT = Made(_described)
+
+
 def _info(snapshot: GpuSnapshot) -> Iterator[Point]:
     for gpu in snapshot.gpus:
-        identity = gpu.identity
-        told: dict[str, str | int | None] = {
-            "hw.name": identity.name,
-            "hw.driver_version": snapshot.driver_version,
-            "otel_llm.gpu.index": identity.index,
-            "hw.serial_number": identity.serial,
-            "hw.firmware_version": identity.firmware_version,
-            "otel_llm.gpu.pci_address": identity.pci_bus_id,
-            "otel_llm.gpu.cuda_version": snapshot.cuda_version,
-        }
-        yield 1, described(identity.id, told)
+        yield 1, _ABOUT[gpu.identity, snapshot.driver_version, snapshot.cuda_version]
 
 
 def _instances(snapshot: GpuSnapshot) -> Iterator[Point]:
@@ -135,7 +142,7 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "updowncounter",
         "By",
         "GPU memory in use, without what the driver reserves.",
-        with_parts(lambda gpu: gpu.memory_used_bytes, lambda part: part.memory_used_bytes),
+        with_parts(lambda device: device.memory_used_bytes),
         attributes=("hw.id",),
     ),
     Metric(
@@ -143,7 +150,7 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "updowncounter",
         "By",
         "Size of the GPU memory.",
-        with_parts(lambda gpu: gpu.memory_total_bytes, lambda part: part.memory_total_bytes),
+        with_parts(lambda device: device.memory_total_bytes),
         attributes=("hw.id",),
     ),
     Metric(
@@ -151,14 +158,7 @@ METRICS: tuple[Metric[GpuSnapshot], ...] = (
         "gauge",
         "1",
         "GPU memory in use as a share of all of it.",
-        with_parts(
-            lambda gpu: gpu.memory_utilization,
-            lambda part: (
-                part.memory_used_bytes / part.memory_total_bytes
-                if part.memory_used_bytes is not None and part.memory_total_bytes
-                else None
-            ),
-        ),
+        with_parts(lambda device: device.memory_utilization),
         attributes=("hw.id",),
     ),
     Metric(

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from otel_agent.catalogue import Metric, Point
-from otel_agent.sources.gpu.points import described, mapped, mapped_with_parts, named, one
+from otel_agent.catalogue import Attributes, Metric, Point
+from otel_agent.sources.gpu.points import Made, described, mapped, mapped_with_parts, named, one
 from otel_agent.sources.gpu.processes import PROCESSES_MAX
 from otel_agent.sources.gpu.snapshot import GpuProcess, GpuReading, GpuSnapshot, Spread
 
@@ -19,17 +19,20 @@ def _spread(name: str) -> Callable[[GpuReading], Mapping[str, float] | None]:
     return values
 
 
+def _described(known: tuple[str, int, str | None, str | None]) -> Attributes:
+    gpu, pid, name, container = known
+    return described(gpu, {"process.pid": pid, "otel_llm.process.name": name, "container.id": container})
+
+
+_ABOUT = Made(_described)
+
+
 def _per_process(value: Callable[[GpuProcess], float | None]) -> Callable[[GpuSnapshot], Iterator[Point]]:
     def points(snapshot: GpuSnapshot) -> Iterator[Point]:
         for gpu in snapshot.gpus:
             largest = sorted(gpu.processes or (), key=lambda process: process.memory_used_bytes or 0, reverse=True)
             for process in largest[:PROCESSES_MAX]:
-                told: dict[str, str | int | None] = {
-                    "process.pid": process.pid,
-                    "otel_llm.process.name": process.name,
-                    "container.id": process.container_id,
-                }
-                yield value(process), described(gpu.identity.id, told)
+                yield value(process), _ABOUT[gpu.identity.id, process.pid, process.name, process.container_id]
 
     return points
 

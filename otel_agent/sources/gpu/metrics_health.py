@@ -1,10 +1,7 @@
 """What goes wrong with a GPU: errors, lowered clocks, memory being replaced, what the driver asks for, and how often each event was met."""
 
-from collections.abc import Iterable
-from itertools import chain
-
-from otel_agent.catalogue import Metric, Point
-from otel_agent.sources.gpu.points import Series, flags, mapped, named, states
+from otel_agent.catalogue import Columns, Metric
+from otel_agent.sources.gpu.points import Series, Value, flags, mapped, named, states
 from otel_agent.sources.gpu.snapshot import FABRIC_STATES, RECOVERY_ACTIONS, GpuSnapshot
 
 _ERRORS = named("error.type", typed=True)
@@ -14,29 +11,31 @@ _XIDS = Series[int](lambda code: (("otel_llm.gpu.xid", str(code)),))
 _EVENTS = named("otel_llm.gpu.event")
 
 
-def _errors(snapshot: GpuSnapshot) -> Iterable[Point]:
-    found: list[Point] = []
-    for gpu in snapshot.gpus:
-        identity = gpu.identity.id
-        counts = snapshot.counts.get(identity)
-        told = {
+def _errors(snapshot: GpuSnapshot) -> Columns[Value]:
+    counts, gpus = snapshot.counts, snapshot.gpus
+    told = [
+        {
             "corrected": gpu.ecc_corrected,
             "uncorrected": gpu.ecc_uncorrected,
             "pcie_replay": gpu.pcie_replays,
-            "xid": counts.kinds.get("xid") if counts else None,
+            "xid": counts[identity].kinds.get("xid") if identity in counts else None,
         }
-        found += _ERRORS.points(identity, told)
-        found += _PCIE_ERRORS.points(identity, gpu.pcie_errors or {})
-        found += _NVLINK_ERRORS.points(identity, gpu.nvlink_errors or {})
-    return found
+        for identity, gpu in zip(snapshot.ids, gpus, strict=True)
+    ]
+    memory = _ERRORS.columns(snapshot.ids, told)
+    pcie = _PCIE_ERRORS.columns(snapshot.ids, [gpu.pcie_errors or {} for gpu in gpus])
+    nvlink = _NVLINK_ERRORS.columns(snapshot.ids, [gpu.nvlink_errors or {} for gpu in gpus])
+    return Columns(
+        [*memory.values, *pcie.values, *nvlink.values], memory.attributes + pcie.attributes + nvlink.attributes
+    )
 
 
-def _xids(snapshot: GpuSnapshot) -> Iterable[Point]:
-    return chain.from_iterable(_XIDS.points(gpu, counts.xids) for gpu, counts in snapshot.counts.items())
+def _xids(snapshot: GpuSnapshot) -> Columns[Value]:
+    return _XIDS.columns(tuple(snapshot.counts), [counts.xids for counts in snapshot.counts.values()])
 
 
-def _events(snapshot: GpuSnapshot) -> Iterable[Point]:
-    return chain.from_iterable(_EVENTS.points(gpu, counts.kinds) for gpu, counts in snapshot.counts.items())
+def _events(snapshot: GpuSnapshot) -> Columns[Value]:
+    return _EVENTS.columns(tuple(snapshot.counts), [counts.kinds for counts in snapshot.counts.values()])
 
 
 HEALTH: tuple[Metric[GpuSnapshot], ...] = (

@@ -6,7 +6,7 @@ no such monitor, and nothing stands in for it.
 
 import ctypes
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from otel_agent.sources.gpu.library import Inquiry
 
@@ -31,10 +31,9 @@ ACTIVITY: Mapping[int, str] = {
 # Mebibytes a second.
 THROUGHPUT: Mapping[int, str] = {20: "pcie.transmit", 21: "pcie.receive", 60: "nvlink.receive", 61: "nvlink.transmit"}
 
-_INFINITE = float("inf")
+_INFINITE, _UNTOLD, _MEBI = float("inf"), float("nan"), 2.0**20
 _HEAD = struct.Struct("=IIQQ")  # version, count, the two samples
 _METRIC = struct.Struct("=IId24x")  # number, status, value, words
-_TOLD = struct.Struct("=4xId24x")  # of it, what the driver answers
 
 
 class Monitor:
@@ -44,12 +43,13 @@ class Monitor:
         self._instance = instance
         self._samples: list[tuple[object, int]] = []  # handle and address: the earlier, the newer
         self._taken_s: float | None = None
-        asked = (*ACTIVITY, *THROUGHPUT)
-        self._blank = b"".join(_METRIC.pack(number, 999, 0.0) for number in asked)
+        self._asked = [*ACTIVITY, *THROUGHPUT]
+        self._blank = b"".join(_METRIC.pack(number, 999, 0.0) for number in self._asked)
         self._answered = bytearray(_HEAD.size + len(self._blank))
         self._metrics = memoryview(self._answered)[_HEAD.size :]
+        # Number and status in one word, which is the number alone where the status is 0.
+        self._heads, self._values = self._metrics.cast("Q")[::5], self._metrics.cast("d")[1::5]
         self._buffer = (ctypes.c_char * len(self._answered)).from_buffer(self._answered)
-        self._count = len(asked)
         self._key, self._metrics_key = ("nvmlGpmSampleGet", instance), ("nvmlGpmMetricsGet", instance)
 
     def read(self, inquiry: Inquiry, now_s: float) -> tuple[dict[str, float] | None, dict[str, float] | None]:
@@ -89,19 +89,23 @@ class Monitor:
 
     def _between(self, inquiry: Inquiry) -> tuple[dict[str, float] | None, dict[str, float] | None]:
         (_, earlier), (_, newer) = self._samples
-        _HEAD.pack_into(self._answered, 0, 1, self._count, earlier, newer)
+        _HEAD.pack_into(self._answered, 0, 1, len(self._asked), earlier, newer)
         self._metrics[:] = self._blank
         if not inquiry.call("nvmlGpmMetricsGet", self._buffer, key=self._metrics_key):
             return None, None
-        told = list(_TOLD.iter_unpack(self._metrics))
+        heads = self._heads.tolist()
+        told: Sequence[float] = self._values.tolist()
+        if heads != self._asked:
+            told = [
+                value if head == number else _UNTOLD
+                for head, number, value in zip(heads, self._asked, told, strict=True)
+            ]
         shares = {
-            name: value / 100
-            for name, (status, value) in zip(ACTIVITY.values(), told, strict=False)
-            if status == 0 and 0 <= value <= 100
+            name: value / 100.0 for name, value in zip(ACTIVITY.values(), told, strict=False) if 0.0 <= value <= 100.0
         }
         rates = {
-            name: value * 2**20
-            for name, (status, value) in zip(THROUGHPUT.values(), told[len(ACTIVITY) :], strict=True)
-            if status == 0 and 0 <= value < _INFINITE
+            name: value * _MEBI
+            for name, value in zip(THROUGHPUT.values(), told[len(ACTIVITY) :], strict=True)
+            if 0.0 <= value < _INFINITE
         }
         return shares or None, rates or None

@@ -1,19 +1,24 @@
 """How rows of GPUs become points: one series a GPU, several, or one for each part of a partitioned GPU.
 
-Attributes are made once for each series and shared by all readings, and so are the points of what is only on or off; nobody may change them.
-There are hundreds of points to a GPU: values meet their attributes in `zip`, without a step of the interpreter for each.
+Attributes are made once for each series and shared by all readings; nobody may change them. There are hundreds of points to a GPU, and which
+they are seldom changes: a reading puts its values beside the attributes of the one before, without a step of the interpreter for each.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import is_
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
-from otel_agent.catalogue import Attributes, Point
+from otel_agent.catalogue import NOTHING, Attributes, Columns
 from otel_agent.sources.gpu.snapshot import GpuInstance, GpuReading, GpuSnapshot
 
 K = TypeVar("K")
 V = TypeVar("V")
-Rows = Callable[[GpuSnapshot], Iterable[Point]]
-REMEMBERED = 1024  # GPUs, MIG devices or processes of one GPU: more than there are at once, of those that come and go
+Value = float | None
+Rows = Callable[[GpuSnapshot], Columns[Value]]
+REMEMBERED = 16_384  # series of one row: more than there are at once, of those that come and go
+_NONE: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Made(dict[K, V], Generic[K, V]):
@@ -30,27 +35,42 @@ class Made(dict[K, V], Generic[K, V]):
         return made
 
 
-Keys = tuple[K, ...]  # what tells the series of one GPU apart, all of them together: they seldom change
+class Kept(Generic[K, V]):
+    """What is made of something, and made anew only when that is another."""
+
+    def __init__(self, make: Callable[[K], V]) -> None:
+        self._make = make
+        self._last: tuple[K, V] | None = None
+
+    def of(self, what: K) -> V:
+        """Return what was made of it."""
+        last = self._last
+        if last is None or last[0] != what:
+            last = self._last = what, self._make(what)
+        return last[1]
 
 
 class Series(Generic[K]):
     """The series of one row, by GPU and by what tells those of one GPU apart; `more` are the attributes beside the GPU's id."""
 
     def __init__(self, more: Callable[[K], Iterable[tuple[str, str]]], *, typed: bool = False) -> None:
-        self._attributes = Made[str, Made[Keys[K], tuple[Attributes, ...]]](
-            lambda gpu: Made(lambda keys: tuple(attributes(gpu, typed, *more(key)) for key in keys))
+        one = Made[tuple[str, K], Attributes](lambda series: attributes(series[0], typed, *more(series[1])))
+        self._attributes = Kept[tuple[Sequence[str], Sequence[tuple[K, ...]]], tuple[Attributes, ...]](
+            lambda which: tuple(one[gpu, key] for gpu, keys in zip(*which, strict=True) for key in keys)
         )
-        self._last: dict[str, tuple[Mapping[K, float | None], tuple[Point, ...]]] = {}
+        self._last: tuple[Sequence[str], Sequence[Mapping[K, Value]], Columns[Value]] = (), (), NOTHING
 
-    def points(self, gpu: str, told: Mapping[K, float | None]) -> Iterable[Point]:
-        """Return the points of one GPU; the same as before for the same mapping, since what hardly moves is asked once a minute."""
-        before = self._last.get(gpu)
-        if before is None or before[0] is not told:
-            if len(self._last) >= REMEMBERED:
-                self._last.clear()
-            before = told, tuple(zip(told.values(), self._attributes[gpu][tuple(told)], strict=True))
-            self._last[gpu] = before
-        return before[1]
+    def columns(self, gpus: Sequence[str], told: Sequence[Mapping[K, Value]]) -> Columns[Value]:
+        """Return the points of all GPUs, of each those that it tells.
+
+        They are those of before where all mappings are the same objects: what hardly moves is asked once a minute.
+        """
+        before_gpus, before, columns = self._last
+        if before_gpus != gpus or not all(map(is_, before, told)):
+            values = list(chain.from_iterable([one.values() for one in told]))
+            columns = Columns(values, self._attributes.of((gpus, [*map(tuple, told)])))
+            self._last = gpus, told, columns
+        return columns
 
 
 def named(key: str, *, typed: bool = False) -> Series[str]:
@@ -68,80 +88,40 @@ def described(gpu: str, told: Mapping[str, str | int | None]) -> Mapping[str, st
     return {"hw.id": gpu} | {key: value for key, value in told.items() if value is not None}
 
 
-def one(value: Callable[[GpuReading], float | None], *, typed: bool = False) -> Rows:
+def one(value: Callable[[GpuReading], Value], *, typed: bool = False) -> Rows:
     """Make the points of a row that has one series a GPU."""
-    known = Made[str, Attributes](lambda gpu: attributes(gpu, typed))
-    return lambda snapshot: [(value(gpu), known[gpu.identity.id]) for gpu in snapshot.gpus]
+    known = Kept[tuple[str, ...], tuple[Attributes, ...]](lambda ids: tuple(attributes(gpu, typed) for gpu in ids))
+    return lambda snapshot: Columns([value(gpu) for gpu in snapshot.gpus], known.of(snapshot.ids))
 
 
-def mapped(known: Series[K], values: Callable[[GpuReading], Mapping[K, float | None] | None]) -> Rows:
+def mapped(known: Series[K], values: Callable[[GpuReading], Mapping[K, Value] | None]) -> Rows:
     """Make the points of a row that has a series for each entry of a mapping, none where there is no mapping."""
-
-    def points(snapshot: GpuSnapshot) -> Iterable[Point]:
-        found: list[Point] = []
-        for gpu in snapshot.gpus:
-            told = values(gpu)
-            if told:
-                found += known.points(gpu.identity.id, told)
-        return found
-
-    return points
+    return lambda snapshot: known.columns(snapshot.ids, [values(gpu) or _NONE for gpu in snapshot.gpus])
 
 
 def flags(key: str, values: Callable[[GpuReading], Mapping[str, bool | None] | None]) -> Rows:
     """Make the points of what is on (1) or off (0), none where it is not known."""
-    known = Made[str, Made[Keys[tuple[str, bool | None]], tuple[Point, ...]]](
-        lambda gpu: Made(lambda told: tuple(_flag(gpu, key, *flag) for flag in told))
+    numbers = Made[tuple[tuple[str, bool | None], ...], Mapping[str, Value]](
+        lambda told: {name: None if on is None else int(on) for name, on in told}
     )
-
-    def points(snapshot: GpuSnapshot) -> Iterable[Point]:
-        found: list[Point] = []
-        for gpu in snapshot.gpus:
-            told = values(gpu)
-            if told:
-                found += known[gpu.identity.id][tuple(told.items())]
-        return found
-
-    return points
-
-
-def _flag(gpu: str, key: str, name: str, on: bool | None) -> Point:
-    return None if on is None else int(on), attributes(gpu, False, (key, name))
+    return mapped(named(key), lambda gpu: numbers[tuple((values(gpu) or _NONE).items())])
 
 
 def states(key: str, known: Iterable[str], state: Callable[[GpuReading], str | None], *, typed: bool = False) -> Rows:
     """Make the points of a state: 1 for the one that holds, 0 for the others, none where it is not known."""
     names = tuple(known)
-    made = Made[str, Made[str, tuple[Point, ...]]](
-        lambda gpu: Made(
-            lambda holds: tuple((int(name == holds), attributes(gpu, typed, (key, name))) for name in names)
-        )
+    flagged = Made[str | None, Mapping[str, Value]](
+        lambda holds: _NONE if holds is None else {name: int(name == holds) for name in names}
     )
-
-    def points(snapshot: GpuSnapshot) -> Iterable[Point]:
-        found: list[Point] = []
-        for gpu in snapshot.gpus:
-            holds = state(gpu)
-            if holds is not None:
-                found += made[gpu.identity.id][holds]
-        return found
-
-    return points
+    return mapped(named(key, typed=typed), lambda gpu: flagged[state(gpu)])
 
 
-def with_parts(whole: Callable[[GpuReading], float | None], part: Callable[[GpuInstance], float | None]) -> Rows:
+def with_parts(value: Callable[[GpuReading | GpuInstance], Value]) -> Rows:
     """Make the points of a row that has one series a GPU, and one for each of its instances."""
-    known = Made[str, Attributes](attributes)
-
-    def points(snapshot: GpuSnapshot) -> Iterable[Point]:
-        found: list[Point] = []
-        for gpu in snapshot.gpus:
-            found.append((whole(gpu), known[gpu.identity.id]))
-            if gpu.instances:
-                found += [(part(instance), known[instance.uuid]) for instance in gpu.instances]
-        return found
-
-    return points
+    known = Kept[tuple[str, ...], tuple[Attributes, ...]](lambda ids: tuple(map(attributes, ids)))
+    return lambda snapshot: Columns(
+        [value(device) for device in snapshot.devices.values()], known.of(tuple(snapshot.devices))
+    )
 
 
 def mapped_with_parts(
@@ -149,13 +129,6 @@ def mapped_with_parts(
 ) -> Rows:
     """Make the points of a mapping that GPUs and their instances have; a name with dots gives one value for each of several keys."""
     known = Series[str](lambda name: zip(keys, (name,) if len(keys) == 1 else name.split("."), strict=True))
-
-    def points(snapshot: GpuSnapshot) -> Iterable[Point]:
-        found: list[Point] = []
-        for gpu in snapshot.gpus:
-            found += known.points(gpu.identity.id, values(gpu) or {})
-            for part in gpu.instances:
-                found += known.points(part.uuid, values(part) or {})
-        return found
-
-    return points
+    return lambda snapshot: known.columns(
+        tuple(snapshot.devices), [values(device) or _NONE for device in snapshot.devices.values()]
+    )

@@ -35,7 +35,7 @@ class Sampled:
         self._views = {kind: whole.cast(layout) for kind, layout in _INTEGERS.items()} | {_FLOAT: whole.cast("d")}
         self._times = whole.cast("Q")
         self._since, self._count, self._kind = ctypes.c_ulonglong(), ctypes.c_uint(), ctypes.c_uint()
-        self._answers = ctypes.byref(self._kind), ctypes.byref(self._count), self._room
+        self._counted, self._typed = ctypes.byref(self._count), ctypes.byref(self._kind)
         self._questions = {number: ("nvmlDeviceGetSamples", number) for number in KINDS}
 
     def read(self, inquiry: Inquiry) -> dict[str, Spread] | None:
@@ -46,26 +46,34 @@ class Sampled:
             count = self._ask(inquiry, number, since or 0)
             if not count:
                 continue
-            times = self._times[: 2 * count : 2]
-            self._last[number] = max(times)
+            earliest, self._last[number] = self._times[0], self._times[2 * count - 2]  # they come in order of time
             if since is None:
                 continue
             values = self._values(count)
-            if times[0] <= since:  # they come in order of time
+            if earliest <= since:
+                times = self._times[: 2 * count : 2].tolist()
                 values = [value for at, value in zip(times, values, strict=False) if at > since]
-            low, high = min(values, default=0), max(values, default=0)
-            if self._kind.value == _FLOAT or low < 0 or high > highest:
+            if self._kind.value == _FLOAT:  # which may be no number, and have no place in an order
                 values = [value for value in values if 0 <= value <= highest]
-                low, high = min(values, default=0), max(values, default=0)
+            values = sorted(values)  # costs less than to look for the least and the greatest
+            if values and (values[0] < 0 or values[-1] > highest):
+                values = [value for value in values if 0 <= value <= highest]
             if values:
-                found[name] = Spread(low * scale, sum(values) / len(values) * scale, high * scale)
+                found[name] = Spread(values[0] * scale, sum(values) / len(values) * scale, values[-1] * scale)
         return found or None
 
     def _ask(self, inquiry: Inquiry, number: int, since: int) -> int:
         """Return how many samples the driver has put into the room."""
         self._since.value, self._count.value = since, ROOM
         told = inquiry.call(
-            "nvmlDeviceGetSamples", inquiry.handle, number, self._since, *self._answers, key=self._questions[number]
+            "nvmlDeviceGetSamples",
+            inquiry.handle,
+            number,
+            self._since,
+            self._typed,
+            self._counted,
+            self._room,
+            key=self._questions[number],
         )
         return min(self._count.value, ROOM) if told else 0
 

@@ -7,7 +7,7 @@ degrees Celsius, ratios from 0 to 1.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 Status = Literal["ok", "degraded", "predicted_failure", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "degraded", "predicted_failure", "failed")
@@ -30,8 +30,7 @@ FABRIC_STATES = ("not_supported", "not_started", "in_progress", "completed")  # 
 ABNORMAL = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"})
 
 
-@dataclass(frozen=True)
-class GpuProcess:
+class GpuProcess(NamedTuple):
     """One process with a context on a GPU; `name` is the kernel's, at most 15 bytes, None where the process cannot be seen from here."""
 
     pid: int
@@ -59,8 +58,7 @@ class GpuIdentity:
         return self.uuid or self.pci_bus_id or f"index-{self.index}"
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """What the driver's own samples since the last reading tell of a fact that moves faster than it is read."""
 
     min: float
@@ -83,6 +81,11 @@ class GpuInstance:
     activity: Mapping[str, float] | None = None
     throughput: Mapping[str, float] | None = None
     processes: tuple[GpuProcess, ...] | None = None
+
+    @property
+    def memory_utilization(self) -> float | None:
+        """Memory in use as a share of all of it."""
+        return _share(self.memory_used_bytes, self.memory_total_bytes)
 
 
 @dataclass(frozen=True)
@@ -185,9 +188,11 @@ class GpuReading:
     @property
     def memory_utilization(self) -> float | None:
         """Memory in use as a share of all of it."""
-        if self.memory_used_bytes is None or not self.memory_total_bytes:
-            return None
-        return self.memory_used_bytes / self.memory_total_bytes
+        return _share(self.memory_used_bytes, self.memory_total_bytes)
+
+
+def _share(used: int | None, total: int | None) -> float | None:
+    return used / total if used is not None and total else None
 
 
 Severity = Literal["info", "warn", "error", "fatal"]
@@ -236,3 +241,17 @@ class GpuSnapshot:
     counts: Mapping[str, Counts] = field(default_factory=dict)  # by the id of the GPU
     events_lost: int = 0
     events_watched: bool | None = None  # False where the driver cannot be asked for events
+
+    @cached_property
+    def devices(self) -> Mapping[str, GpuReading | GpuInstance]:
+        """Every GPU, followed by its MIG devices, by what identifies it."""
+        found: dict[str, GpuReading | GpuInstance] = {}
+        for gpu in self.gpus:
+            found[gpu.identity.id] = gpu
+            found.update({part.uuid: part for part in gpu.instances})
+        return found
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """What identifies each GPU, in their order."""
+        return tuple([gpu.identity.id for gpu in self.gpus])

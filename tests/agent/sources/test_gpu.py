@@ -52,7 +52,7 @@ def test_what_happened_between_two_readings_is_told_from_the_second_on(machine: 
     assert (power.min, power.max) == (600, 654)
     assert power.mean == pytest.approx(627, abs=10)  # of about twenty samples, 20 ms apart
     assert set(after.spreads) == {"power", "utilization", "memory_controller_utilization"}
-    assert after.processes == (replace(computing(41000, 135_282_032_640), sm_utilization=0.9),)
+    assert after.processes == (computing(41000, 135_282_032_640)._replace(sm_utilization=0.9),)
     assert set(after.waited_s or {}) == {"calls", "fields", "monitor", "samples", "processes", "instances"} - {
         "instances"
     }
@@ -233,7 +233,7 @@ OLDER: dict[str, Any] = {  # what the older way tells; version 1 counts the driv
 def test_a_failing_call_costs_its_own_facts_and_no_others(machine: Machine, call: str) -> None:
     """Every documented code, one after the other: only those about the whole GPU or the whole driver cost more."""
     whole = replace(
-        BUSY, processes=(replace(computing(5, 1000), kinds=("graphics",)), computing(41000, 135_282_032_640))
+        BUSY, processes=(computing(5, 1000)._replace(kinds=("graphics",)), computing(41000, 135_282_032_640))
     )
     codes = [code for code in [*range(2, 31), 999] if code not in (9, 15, 16, 18)]
 

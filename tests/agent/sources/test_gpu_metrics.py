@@ -191,6 +191,43 @@ def test_a_failed_gpu_is_a_status_and_an_identity_and_no_other_series() -> None:
     ]
 
 
+def test_a_value_stays_with_its_series_when_others_come_and_go() -> None:
+    """Attributes are shared from one reading to the next: not where a GPU, or one of its series, is another."""
+    one, other = GpuIdentity(0, "GPU-a"), GpuIdentity(1, "GPU-b")
+    both, power = {"transmit": 1, "receive": 2}, {"min": 200.0}
+    readings = (
+        (GpuReading(one, pcie_bytes=both), GpuReading(other, pcie_bytes={"transmit": 3})),
+        (GpuReading(one, pcie_bytes={"transmit": 4}), GpuReading(other, pcie_bytes={"transmit": 5, "receive": 6})),
+        (GpuReading(other, pcie_bytes=both), GpuReading(one)),
+        (GpuReading(one, pcie_bytes=both, power_bounds_watts=power, mig_enabled=False),),
+        (GpuReading(other, power_bounds_watts=power, mig_enabled=True),),
+    )
+
+    told = [
+        {row.name: found for row in METRICS if (found := values(row, GpuSnapshot(1000, None, gpus)))}
+        for gpus in readings
+    ]
+
+    def moved(gpu: str, **known: int) -> list[tuple[int, dict[str, str]]]:
+        return [(value, {"hw.id": gpu, "network.io.direction": name}) for name, value in known.items()]
+
+    assert [points.get("hw.gpu.io") for points in told] == [
+        moved("GPU-a", transmit=1, receive=2) + moved("GPU-b", transmit=3),
+        moved("GPU-a", transmit=4) + moved("GPU-b", transmit=5, receive=6),
+        moved("GPU-b", transmit=1, receive=2),
+        moved("GPU-a", transmit=1, receive=2),
+        None,
+    ]
+    assert [points.get("otel_llm.gpu.power.limit.bound") for points in told[3:]] == [
+        [(200.0, {"hw.id": "GPU-a", "otel_llm.bound": "min"})],
+        [(200.0, {"hw.id": "GPU-b", "otel_llm.bound": "min"})],
+    ]
+    assert [points.get("otel_llm.gpu.mode.enabled") for points in told[3:]] == [
+        [(0, {"hw.id": "GPU-a", "otel_llm.mode": "mig"})],
+        [(1, {"hw.id": "GPU-b", "otel_llm.mode": "mig"})],
+    ]
+
+
 def test_the_processes_with_most_memory_have_a_series_and_all_are_counted() -> None:
     many = tuple(GpuProcess(pid, None, pid * 10) for pid in range(1, 101))
     crowded = GpuSnapshot(1000, None, (GpuReading(GpuIdentity(0, "GPU-a"), processes=many),))
