@@ -22,9 +22,8 @@ NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+\Z")
 UNIT = re.compile(r"(|1|s|By|By/s|J|W|Cel|Hz|rpm|V|\{[a-z_]+\})\Z")
 
 
-@dataclass(
-    eq=False, slots=True
-)  # not frozen, which would make it several times as dear: there is one for each row and reading
+# Not frozen, which would make it several times as dear: there is one for each row and reading.
+@dataclass(eq=False, slots=True)
 class Columns(Generic[V]):
     """Points side by side, their values and what each is about: of thousands, a new reading changes the values alone.
 
