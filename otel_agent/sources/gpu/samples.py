@@ -46,12 +46,12 @@ class Sampled:
             count = self._ask(inquiry, number, since or 0)
             if not count:
                 continue
-            earliest, self._last[number] = self._times[0], self._times[2 * count - 2]  # they come in order of time
+            times = self._times[: 2 * count : 2].tolist()
+            self._last[number] = max(times)
             if since is None:
                 continue
             values = self._values(count)
-            if earliest <= since:
-                times = self._times[: 2 * count : 2].tolist()
+            if min(times) <= since:
                 values = [value for at, value in zip(times, values, strict=False) if at > since]
             if self._kind.value == _FLOAT:  # which may be no number, and have no place in an order
                 values = [value for value in values if 0 <= value <= highest]

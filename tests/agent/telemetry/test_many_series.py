@@ -2,14 +2,14 @@
 
 import itertools
 
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
+from agent.telemetry.keeping import Keeping
 from opentelemetry.sdk.resources import Resource
 from waiting import until
 
 from otel_agent.catalogue import Metric
 from otel_agent.schedule import Worker
 from otel_agent.telemetry.instruments import Latest
-from otel_agent.telemetry.providers import SCOPE, Telemetry
+from otel_agent.telemetry.providers import Telemetry
 
 MANY = 2_500
 ROWS = tuple(
@@ -21,32 +21,12 @@ ROWS = tuple(
 )  # fmt: skip
 
 
-class Kept(MetricExporter):
-    def __init__(self):
-        super().__init__()
-        self.exports = []
-
-    def export(self, metrics_data, timeout_millis=10_000, **_):
-        self.exports.append(
-            {
-                metric.name: [dict(point.attributes) for point in metric.data.data_points]
-                for resource in metrics_data.resource_metrics
-                for scope in resource.scope_metrics
-                for metric in scope.metrics
-                if scope.scope.name == SCOPE + "thing"
-            }
-        )
-        return MetricExportResult.SUCCESS
-
-    def force_flush(self, timeout_millis=10_000):
-        return True
-
-    def shutdown(self, timeout_millis=30_000, **_):
-        pass
+def _attributes(metrics):
+    return {metric.name: [dict(point.attributes) for point in metric.data.data_points] for metric in metrics}
 
 
 def test_every_series_keeps_its_name():
-    latest, numbers, exporter = Latest(), itertools.count(1), Kept()
+    latest, numbers, exporter = Latest(), itertools.count(1), Keeping(_attributes)
     worker = Worker(
         "thing", lambda: lambda: next(numbers), ROWS, interval_s=60, deadline_s=5, on_publish=latest.publish
     )

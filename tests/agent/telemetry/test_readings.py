@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
+from agent.telemetry.keeping import Keeping
 from opentelemetry.sdk.resources import Resource
 from waiting import until
 
@@ -14,32 +14,6 @@ from otel_agent.telemetry.providers import SCOPE, Telemetry, stamps
 
 NAMES = tuple(f"system.row{number}" for number in range(40))
 ROWS = tuple(Metric(name, "gauge", "1", "The number of a reading.", lambda number: [(number, {})]) for name in NAMES)
-
-
-class Kept(MetricExporter):
-    """Keeps the values of every export and the time that would be put on them."""
-
-    def __init__(self, workers):
-        super().__init__()
-        self.workers, self.exports = workers, []
-
-    def export(self, metrics_data, timeout_millis=10_000, **_):
-        values = {
-            metric.name: point.value
-            for resource in metrics_data.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if scope.scope.name == SCOPE + "thing"
-            for point in metric.data.data_points
-        }
-        self.exports.append((values, stamps(self.workers)[SCOPE + "thing"].time_ns))
-        return MetricExportResult.SUCCESS
-
-    def force_flush(self, timeout_millis=10_000):
-        return True
-
-    def shutdown(self, timeout_millis=30_000, **_):
-        pass
 
 
 @pytest.fixture
@@ -53,22 +27,27 @@ def kept():
 
     worker = Worker("thing", lambda: lambda: next(numbers), ROWS, interval_s=0.0005, deadline_s=1, on_publish=publish)
     workers = {"thing": (worker, latest)}
-    exporter = Kept(workers)
-    exporter.times = times
+
+    def values_and_time(metrics):
+        values = {metric.name: point.value for metric in metrics for point in metric.data.data_points}
+        return values, stamps(workers)[SCOPE + "thing"].time_ns
+
+    exporter = Keeping(values_and_time)
     worker.start()
     until(worker.latest)
     telemetry = Telemetry(workers, lambda: [worker.health()], exporter, 10, Resource({}))
     telemetry.start()
-    yield exporter
+    yield exporter.exports, times
     telemetry.shutdown(5)
     worker.stop()
 
 
 def test_an_export_mixes_no_readings_and_carries_the_time_of_its_own(kept):
-    exports = until(lambda: len(kept.exports) > 50 and list(kept.exports), "50 exports")
+    kept, times = kept
+    exports = until(lambda: len(kept) > 50 and list(kept), "50 exports")
 
     for values, time_ns in exports:
         assert set(values) == set(NAMES)
         [reading] = set(values.values())
-        assert time_ns == kept.times[reading]
+        assert time_ns == times[reading]
     assert len({time_ns for _, time_ns in exports}) > 25
